@@ -1,0 +1,1 @@
+"""A Dremio-compatible SQL server: REST v3 over DuckDB and Iceberg."""

@@ -1,0 +1,147 @@
+"""What a name in SQL can stand for, and the catalog that the engine asks. The one seam between engine and server."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal, Protocol
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+    from pyiceberg.catalog import Catalog as IcebergCatalog
+
+Path = tuple[str, ...]  # ("lake", "silver", "orders"); look-ups ignore case, spelling is kept
+
+
+@dataclass(frozen=True)
+class S3Access:
+    """How to reach one S3 endpoint. `endpoint` is host:port without a scheme."""
+
+    endpoint: str
+    access_key: str
+    secret_key: str = field(repr=False)
+    secure: bool = False
+    region: str = "us-east-1"
+
+
+@dataclass(frozen=True)
+class View:
+    path: Path
+    sql: str
+    context: Path = ()
+
+
+@dataclass(frozen=True)
+class FileTable:
+    """A promoted folder or file, with the files known at its last metadata refresh; newer files are invisible."""
+
+    path: Path
+    files: tuple[str, ...]  # s3:// URIs
+    format: Literal["Parquet", "JSON", "Text", "Delta", "Iceberg"]
+    access: S3Access
+    columns: tuple[tuple[str, str], ...]  # name and Dremio type at the last refresh
+    format_options: Mapping[str, object] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class IcebergTable:
+    """A table of an Iceberg REST catalog source; the engine loads its current metadata at planning."""
+
+    path: Path
+    catalog: IcebergCatalog
+    identifier: tuple[str, ...]  # ("silver", "orders")
+    access: S3Access
+
+
+@dataclass(frozen=True)
+class PostgresTable:
+    path: Path
+    dsn: str = field(repr=False)
+    schema: str = "public"
+    table: str = ""
+
+
+@dataclass(frozen=True)
+class SystemTable:
+    """INFORMATION_SCHEMA and sys tables, computed at planning."""
+
+    path: Path
+    data: pa.Table
+
+
+Dataset = View | FileTable | IcebergTable | PostgresTable | SystemTable
+
+
+@dataclass(frozen=True)
+class Measure:
+    column: str
+    functions: tuple[str, ...]  # SUM, COUNT, MIN, MAX, APPROX_COUNT_DISTINCT
+
+
+@dataclass(frozen=True)
+class Materialization:
+    """A finished reflection refresh that may answer queries on `dataset` while it stands at `snapshot_id`."""
+
+    reflection_id: str
+    name: str
+    kind: Literal["RAW", "AGGREGATION"]
+    dataset: Path
+    snapshot_id: int | None  # of the anchor table when the refresh read it; None: not an Iceberg table
+    display: tuple[str, ...]  # RAW
+    dimensions: tuple[tuple[str, str], ...]  # AGGREGATION: name and DATE or NORMAL
+    measures: tuple[Measure, ...]
+    files: tuple[str, ...]  # Parquet in the distributed store
+    access: S3Access
+
+
+@dataclass(frozen=True)
+class Session:
+    user: str
+    context: Path = ()
+    job_id: str = ""
+
+
+@dataclass
+class Outcome:
+    """What a statement gave: the result as Arrow (types already Dremio's), and the facts for the job."""
+
+    table: pa.Table
+    query_type: str = "REST"
+    scanned: list[Path] = field(default_factory=list)
+    reflections: list[tuple[str, Path, Literal["CONSIDERED", "MATCHED", "CHOSEN"]]] = field(default_factory=list)
+
+
+class Catalog(Protocol):
+    """The server's catalog as the engine sees it. Every method raises errors.SqlError subclasses (Dremio's words)."""
+
+    def resolve(self, path: Path, context: Path) -> Dataset: ...
+
+    def iceberg_target(self, path: Path) -> IcebergTable:
+        """Where a CREATE TABLE of this path would go; raises when the source cannot hold tables."""
+        ...
+
+    def put_view(self, path: Path, sql: str, context: Path, columns: pa.Schema, *, replace: bool) -> None: ...
+
+    def drop_view(self, path: Path, *, if_exists: bool) -> None: ...
+
+    def table_changed(self, path: Path) -> None:
+        """After a commit to, a creation or a drop of an Iceberg table."""
+        ...
+
+    def refresh_metadata(self, path: Path, options: Mapping[str, object]) -> str: ...
+
+    def forget_metadata(self, path: Path) -> str: ...
+
+    def create_folder(self, path: Path, *, if_not_exists: bool) -> str: ...
+
+    def drop_folder(self, path: Path, *, if_exists: bool) -> str: ...
+
+    def create_reflection(self, dataset: Path, definition: Mapping[str, object]) -> str: ...
+
+    def drop_reflection(self, dataset: Path, name: str) -> str: ...
+
+    def set_acceleration(self, dataset: Path, kind: Literal["RAW", "AGGREGATION"], *, enabled: bool) -> str: ...
+
+    def refresh_reflections(self, dataset: Path) -> str: ...
+
+    def materializations(self, dataset: Path) -> Sequence[Materialization]: ...

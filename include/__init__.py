@@ -1,0 +1,1 @@
+"""Our building blocks: the one place that knows this lakehouse."""

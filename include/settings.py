@@ -1,0 +1,39 @@
+"""Settings of the bundle, read once from `LAKEHOUSE_*` variables with typed defaults."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+from include.paths import PROJECT
+
+
+@dataclass(frozen=True)
+class Settings:
+    """`dbt_executable`: the dbt of the dbt venv. `lease_seconds`: how long a run may hold a pipeline without renewal."""
+
+    dbt_executable: str
+    lease_seconds: int
+    deadline_minutes: int | None
+
+
+def _dbt_executable() -> str:
+    beside = PROJECT / ".venvs" / "dbt" / "bin" / "dbt"
+    return str(beside) if beside.exists() else (shutil.which("dbt") or "dbt")
+
+
+def load() -> Settings:
+    # `astro dev parse` replaces unset variables with "MOCKED_..." strings, hence the digit check.
+    seconds = os.environ.get("LAKEHOUSE_LEASE_SECONDS") or ""
+    deadline = os.environ.get("LAKEHOUSE_DEADLINE_MINUTES") or ""
+    executable = os.environ.get("LAKEHOUSE_DBT_EXECUTABLE") or ""
+    return Settings(
+        dbt_executable=executable if Path(executable).is_file() else _dbt_executable(),
+        lease_seconds=int(seconds) if seconds.isdigit() else 7200,
+        deadline_minutes=int(deadline) if deadline.isdigit() else None,
+    )
+
+
+SETTINGS = load()

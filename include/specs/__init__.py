@@ -1,0 +1,1 @@
+"""Frozen dataclasses that load and check the declared YAML."""

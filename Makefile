@@ -1,0 +1,151 @@
+# One front door for people and CI. `make` alone lists the targets.
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+
+SCALE ?= default
+PYTEST_ARGS ?=
+DBT_PROJECT := dbt/lakehouse
+
+VENVS := .venvs
+UV := $(VENVS)/uv/bin/uv
+AIRFLOW := $(VENVS)/airflow/bin
+DBT := $(VENVS)/dbt/bin
+EMBEDDED := $(VENVS)/embedded/bin
+
+# An interpreter comes from this machine (.ci/find-python), and never from UV_PYTHON, which beats an active venv.
+export UV_PYTHON_DOWNLOADS := never
+unexport UV_PYTHON VIRTUAL_ENV PYTHONPATH
+# Airflow's tools start without a metadata database of their own in the home folder.
+export AIRFLOW__CORE__LOAD_EXAMPLES := False
+export AIRFLOW__COSMOS__ENABLE_TELEMETRY := False
+export DO_NOT_TRACK := 1
+
+INSTALLED := $(foreach name,airflow dbt embedded,$(VENVS)/$(name)/.installed)
+MANIFEST := $(DBT_PROJECT)/target/manifest.json
+# All but what dbt writes itself.
+DBT_FILES := $(shell find $(DBT_PROJECT) -type f \( -name '*.sql' -o -name '*.yml' -o -name '*.yaml' -o -name '*.csv' -o -name '*.md' \) \
+	-not -path '*/target/*' -not -path '*/logs/*' -not -path '*/dbt_packages/*' 2>/dev/null)
+
+# Every folder of tests/ runs in Airflow's venv but that of the embedded servers; e2e and faults need a running platform.
+PLATFORM_TESTS := $(wildcard tests/e2e tests/faults)
+EMBEDDED_TESTS := $(wildcard tests/embedded)
+AIRFLOW_TESTS := $(filter-out tests/embedded tests/e2e tests/faults tests/__pycache__,$(patsubst %/,%,$(wildcard tests/*/)))
+
+##@ Use
+.PHONY: help
+help: ## List the targets
+	@awk 'BEGIN { FS = ":.*## " } \
+		/^##@/ { printf "\n%s\n", substr($$0, 5) } \
+		/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+.PHONY: demo
+demo: setup ## Set up, start everything, run the batch lane once on real data, show the result (SCALE=tiny|default|full)
+	@$(EMBEDDED)/python -m embedded.demo.run --scale $(SCALE)
+
+.PHONY: up
+up: setup ## Start the embedded platform and Airflow; data of the last time is kept
+	@$(EMBEDDED)/python -m embedded up
+
+.PHONY: status
+status: $(VENVS)/embedded/.installed ## Show what runs, where, and how to sign in
+	@$(EMBEDDED)/python -m embedded status
+
+.PHONY: logs
+logs: $(VENVS)/embedded/.installed ## Show the newest log lines of every service (SERVICE=name for one)
+	@$(EMBEDDED)/python -m embedded logs $(SERVICE)
+
+.PHONY: down
+down: $(VENVS)/embedded/.installed ## Stop everything; data is kept
+	@$(EMBEDDED)/python -m embedded down
+
+.PHONY: reset
+reset: $(VENVS)/embedded/.installed ## Ask, then stop everything and delete the data folder
+	@$(EMBEDDED)/python -m embedded reset
+
+##@ Develop
+.PHONY: setup
+setup: $(INSTALLED) $(if $(DBT_FILES),$(MANIFEST)) ## Make the venvs and the dbt manifest; does only what is missing
+
+.PHONY: test
+test: test-fast test-platform ## Run all tests
+
+.PHONY: test-fast
+test-fast: setup ## Run the tests that need no running platform
+	$(if $(EMBEDDED_TESTS),$(EMBEDDED)/python -m pytest $(EMBEDDED_TESTS) $(PYTEST_ARGS))
+	$(if $(AIRFLOW_TESTS),$(AIRFLOW)/python -m pytest $(AIRFLOW_TESTS) $(PYTEST_ARGS))
+
+.PHONY: test-platform
+test-platform: setup ## Run the end-to-end and fault tests; they start a platform of their own
+	$(if $(PLATFORM_TESTS),$(AIRFLOW)/python -m pytest $(PLATFORM_TESTS) $(PYTEST_ARGS))
+
+.PHONY: lint
+lint: setup ## Check format, types, import directions, SQL, shell, Dockerfile; changes nothing
+	@$(AIRFLOW)/prek run --all-files
+
+.PHONY: fix
+fix: setup ## Format and mend what can be mended without a decision
+	@$(AIRFLOW)/ruff check --fix --quiet . || true
+	@$(AIRFLOW)/ruff format .
+	$(if $(DBT_FILES),@$(AIRFLOW)/sqlfluff fix --quiet $(DBT_PROJECT) || true)
+
+.PHONY: verify
+verify: lock-check lint test ## All that CI runs
+
+.PHONY: docs
+docs: setup ## Write the generated pages (docs/dags.md)
+	@$(AIRFLOW)/python -m docs.generate
+
+##@ Dependencies
+# One lock, one export a venv. The exports are what gets installed; uv.lock is what people change.
+EXPORTS := requirements.txt dev-requirements.txt dbt-requirements.txt embedded-requirements.txt
+requirements.txt_OPTIONS := --no-dev --no-emit-project
+dev-requirements.txt_OPTIONS := --only-group dev
+dbt-requirements.txt_OPTIONS := --only-group dbt
+embedded-requirements.txt_OPTIONS := --only-group embedded
+UV_HERE = UV_PYTHON=$(VENVS)/uv/bin/python $(UV)
+
+.PHONY: lock
+lock: $(VENVS)/uv/.installed ## Resolve pyproject.toml into uv.lock and the requirements files
+	@$(UV_HERE) lock
+	@$(foreach file,$(EXPORTS),$(UV_HERE) export --quiet $($(file)_OPTIONS) --format requirements-txt -o $(file);)
+
+.PHONY: lock-check
+lock-check: $(VENVS)/uv/.installed ## Fail if uv.lock or a requirements file is stale
+	@$(UV_HERE) lock --check --quiet || { echo "uv.lock is stale: make lock" >&2; exit 1; }
+	@$(foreach file,$(EXPORTS),$(UV_HERE) export --quiet --frozen --no-header $($(file)_OPTIONS) --format requirements-txt \
+		| diff --brief <(grep -v '^#' $(file)) - >/dev/null || { echo "$(file) is stale: make lock" >&2; exit 1; };)
+
+$(VENVS)/uv/.installed: uv-requirements.txt
+	@python=$$(.ci/find-python); echo "Python: $$python ($$($$python -V))"; \
+		"$$python" -m venv --clear $(VENVS)/uv; \
+		$(VENVS)/uv/bin/python -m pip --disable-pip-version-check install --quiet --require-hashes -r uv-requirements.txt
+	@touch $@
+
+# $(call install,venv,requirements files): exactly these packages, each checked by hash. Byte code is compiled once here,
+# not by each of Airflow's four processes at their first start.
+define install
+	@echo "Installing $(1) ($$(cat $(2) | grep -c '==') packages)"
+	@[ -x $(VENVS)/$(1)/bin/python ] || $(UV) venv --quiet --clear --python $(VENVS)/uv/bin/python $(VENVS)/$(1)
+	@$(UV) pip sync --python $(VENVS)/$(1)/bin/python --require-hashes --compile-bytecode $(2)
+endef
+
+$(VENVS)/airflow/.installed: requirements.txt dev-requirements.txt pyproject.toml $(VENVS)/uv/.installed
+	$(call install,airflow,requirements.txt dev-requirements.txt)
+	@$(UV) pip install --quiet --python $(AIRFLOW)/python --no-deps --no-build-isolation --editable .
+	@touch $@
+
+$(VENVS)/dbt/.installed: dbt-requirements.txt $(VENVS)/uv/.installed
+	$(call install,dbt,dbt-requirements.txt)
+	@touch $@
+
+$(VENVS)/embedded/.installed: embedded-requirements.txt dev-requirements.txt $(VENVS)/uv/.installed
+	$(call install,embedded,embedded-requirements.txt dev-requirements.txt)
+	@touch $@
+
+# Cosmos reads the manifest: parsing a DAG file then costs 0.02 s and starts no dbt.
+$(MANIFEST): $(DBT_FILES) $(VENVS)/dbt/.installed
+	@echo "Parsing the dbt project"
+	@$(DBT)/dbt --quiet parse --project-dir $(DBT_PROJECT) --profiles-dir $(DBT_PROJECT)
+	@touch $@

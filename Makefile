@@ -118,17 +118,18 @@ lock-check: $(VENVS)/uv/.installed ## Fail if uv.lock or a requirements file is 
 		| diff --brief <(grep -v '^#' $(file)) - >/dev/null || { echo "$(file) is stale: make lock" >&2; exit 1; };)
 
 $(VENVS)/uv/.installed: uv-requirements.txt
-	@python=$$(.ci/find-python); echo "Python: $$python ($$($$python -V))"; \
-		"$$python" -m venv --clear $(VENVS)/uv; \
-		$(VENVS)/uv/bin/python -m pip --disable-pip-version-check install --quiet --require-hashes -r uv-requirements.txt
+	@python=$$(.ci/find-python); echo "Python: $$python ($$("$$python" -V))"; \
+		"$$python" -m venv --clear $(VENVS)/uv
+	@.ci/with-progress "Installing uv" $(VENVS)/uv/bin/python -m pip --disable-pip-version-check install \
+		--require-hashes -r uv-requirements.txt
 	@touch $@
 
-# $(call install,venv,requirements files): exactly these packages, each checked by hash. Byte code is compiled once here,
-# not by each of Airflow's four processes at their first start.
+# $(call install,venv,requirements files): exactly these packages, each checked by hash. Byte code is compiled here, once,
+# and not by each of Airflow's processes again where PYTHONDONTWRITEBYTECODE is set.
 define install
-	@echo "Installing $(1) ($$(cat $(2) | grep -c '==') packages)"
 	@[ -x $(VENVS)/$(1)/bin/python ] || $(UV) venv --quiet --clear --python $(VENVS)/uv/bin/python $(VENVS)/$(1)
-	@$(UV) pip sync --python $(VENVS)/$(1)/bin/python --require-hashes --compile-bytecode $(2)
+	@.ci/with-progress "Installing $(1): $$(cat $(2) | grep -c '==') packages" \
+		$(UV) pip sync --python $(VENVS)/$(1)/bin/python --require-hashes --compile-bytecode $(2)
 endef
 
 $(VENVS)/airflow/.installed: requirements.txt dev-requirements.txt pyproject.toml $(VENVS)/uv/.installed
@@ -146,6 +147,6 @@ $(VENVS)/embedded/.installed: embedded-requirements.txt dev-requirements.txt $(V
 
 # Cosmos reads the manifest: parsing a DAG file then costs 0.02 s and starts no dbt.
 $(MANIFEST): $(DBT_FILES) $(VENVS)/dbt/.installed
-	@echo "Parsing the dbt project"
-	@$(DBT)/dbt --quiet parse --project-dir $(DBT_PROJECT) --profiles-dir $(DBT_PROJECT)
+	@.ci/with-progress "Parsing the dbt project" \
+		$(DBT)/dbt --quiet parse --project-dir $(DBT_PROJECT) --profiles-dir $(DBT_PROJECT)
 	@touch $@

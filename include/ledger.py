@@ -104,6 +104,14 @@ def succeeded_jobs(conn: Connection, pipeline: str, connection: str) -> list[int
     return [int(row["job_id"]) for row in rows]
 
 
+def committed_rows(conn: Connection, connection: str, job_id: int) -> int:
+    """Rows that Airbyte reported as committed by one job."""
+    row = conn.execute(
+        "select rows_committed from lakehouse.sync_ledger where connection = %s and job_id = %s", [connection, job_id]
+    ).fetchone()
+    return int(row["rows_committed"]) if row else 0
+
+
 def record_streams(conn: Connection, job: int, connection: str, counts: Mapping[str, tuple[int, int | None]]) -> None:
     """Per-stream rows and generation of one job, as found in bronze."""
     for stream, (rows, generation) in counts.items():

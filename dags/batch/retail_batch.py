@@ -1,0 +1,62 @@
+"""Retail, nightly: replicate, reconcile, build silver and gold aside, test, accelerate, publish.
+
+## When
+02:00 UTC every day. Trigger it by hand at any time; backfill any past interval from the UI or with
+`airflow backfill create --dag-id retail_batch --from-date ... --to-date ...`: a backfill rebuilds its interval from
+bronze and does not touch the source (set the param `resync` to do so, `full_rebuild` to rebuild every interval).
+
+## Needs
+Connections `airbyte`, `dremio`, `retail_source`, `lakehouse`, `alerts`; pools `ingest`, `transform`, `refresh`;
+the platform applied once by `apply_platform`; dbt's manifest (`make setup`).
+
+## If it fails
+Readers keep the last published version, marked stale in `lakehouse.dataset_status`. Read the red task's log, mend what
+it names, clear that task: every step is idempotent, a running sync is adopted, never started twice.
+Runbook: docs/runbooks/batch.md
+"""
+
+from __future__ import annotations
+
+from airflow.sdk import CronDataIntervalTimetable, Param, chain, dag
+
+from include import alerts, defaults
+from include.specs import pipeline
+from include.task_groups import ingest, publish, run, transform, verify
+
+RETAIL = pipeline.load("retail")
+
+
+@dag(
+    schedule=CronDataIntervalTimetable(RETAIL.schedule, timezone="UTC"),
+    start_date=RETAIL.start_date,
+    dagrun_timeout=RETAIL.timeout,
+    deadline=alerts.late(RETAIL.deadline),
+    doc_md=__doc__,
+    tags=["batch", "retail", "tier-1"],
+    params={
+        "resync": Param(False, type="boolean", description="A backfill also replicates from the source"),
+        "full_rebuild": Param(False, type="boolean", description="Rebuild every interval of silver and gold"),
+    },
+    **defaults.DAG_DEFAULTS,
+)
+def retail_batch():
+    lease = run.acquire(RETAIL)
+    replicate, first_tasks = ingest.sync(RETAIL)
+    refresh_metadata = verify.refresh_metadata(RETAIL)
+    streams = verify.reconcile(RETAIL)
+    silver = transform.build(RETAIL, "silver", select=["tag:retail,tag:bronze", "tag:retail,tag:silver"])
+    gold = transform.build(RETAIL, "gold", select=["tag:retail,tag:gold"])
+    audited = verify.audit(RETAIL)(streams)
+    pinned = publish.pin(RETAIL)
+    apply_reflections, refresh_reflections = publish.reflections(RETAIL)
+    published = publish.publish(RETAIL)(pinned)
+    receipt = run.receipt(RETAIL)
+    release = run.release(RETAIL)
+
+    chain(lease, run.choose(first_tasks), replicate, refresh_metadata, streams, silver, gold, audited, pinned)
+    chain(pinned, apply_reflections, refresh_reflections, published, receipt)
+    published >> publish.mark_stale(RETAIL)
+    receipt >> release.as_teardown(setups=lease)
+
+
+retail_batch()

@@ -1,0 +1,46 @@
+"""Brings the platform to its declared state: ledger, buckets, Airbyte, Dremio. Deletes nothing.
+
+## When
+By hand: after installing, and after a change in `include/platform` or `include/pipelines`.
+
+## Needs
+Connections `lakehouse`, `lake_s3`, `lake_catalog`, `airbyte`, `dremio`, `retail_source`.
+
+## If it fails
+The red task names the object and the field. Mend the declaration or the connection and clear the task; whatever was
+applied stays and is found equal the next time.
+Runbook: docs/runbooks/batch.md
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+
+from airflow.sdk import Param, chain, dag
+
+from include import defaults
+from include.specs import pipeline
+from include.task_groups import platform
+
+PIPELINES = [pipeline.load("retail")]
+
+
+@dag(
+    schedule=None,
+    start_date=dt.datetime(2017, 1, 1, tzinfo=dt.UTC),
+    dagrun_timeout=dt.timedelta(minutes=30),
+    doc_md=__doc__,
+    tags=["control", "platform"],
+    params={"plan_only": Param(False, type="boolean", description="Show what would change, change nothing")},
+    **defaults.DAG_DEFAULTS,
+)
+def apply_platform():
+    chain(
+        platform.apply_ledger(),
+        platform.apply_object_store(),
+        platform.apply_airbyte(PIPELINES),
+        platform.apply_dremio(),
+    )
+
+
+apply_platform()

@@ -1,0 +1,21 @@
+"""Who is told when a run fails or is late: one webhook, named by the Airflow connection `alerts`."""
+
+from __future__ import annotations
+
+import datetime as dt
+
+from airflow.sdk import AsyncCallback, DeadlineAlert, DeadlineReference
+from lakehouse_providers.webhook.notifier import WebhookNotifier
+
+CONNECTION = "alerts"
+
+on_failure = WebhookNotifier(conn_id=CONNECTION, kind="run_failed")
+
+
+def late(after: dt.timedelta) -> DeadlineAlert:
+    """An alert when a run is not finished `after` it was queued."""
+    return DeadlineAlert(
+        reference=DeadlineReference.DAGRUN_QUEUED_AT,
+        interval=after,
+        callback=AsyncCallback(WebhookNotifier, kwargs={"conn_id": CONNECTION, "kind": "deadline_missed"}),
+    )

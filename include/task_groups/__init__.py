@@ -1,0 +1,1 @@
+"""Groups of tasks that DAG files put in order."""

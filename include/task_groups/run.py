@@ -1,0 +1,101 @@
+"""What opens and closes a run: its mode, its lease, its receipt."""
+
+from __future__ import annotations
+
+import datetime as dt
+from typing import Any
+
+from airflow.sdk import PokeReturnValue, get_current_context, task
+
+from include import connections, ledger
+from include.settings import SETTINGS
+from include.specs.pipeline import Pipeline
+
+LEDGER = "lakehouse"
+
+
+def holder() -> str:
+    """Who holds a lease: this DAG run, whichever task or try asks."""
+    run = get_current_context()["dag_run"]
+    return f"{run.dag_id}/{run.run_id}"
+
+
+def is_backfill() -> bool:
+    return str(get_current_context()["dag_run"].run_type) == "backfill"
+
+
+def hold(pipeline: str) -> int:
+    """Takes or renews the pipeline's lease for this run; gives the fencing token, raises LeaseHeldError."""
+    with connections.connect(LEDGER) as conn:
+        return ledger.hold_lease(conn, pipeline, holder(), SETTINGS.lease_seconds)
+
+
+def acquire(pipeline: Pipeline) -> Any:
+    @task.sensor(
+        task_id="acquire_lease", mode="reschedule", poke_interval=5, timeout=pipeline.timeout.total_seconds(), retries=5
+    )
+    def acquire_lease() -> PokeReturnValue:
+        """Waits until no other run of this pipeline builds or publishes."""
+        try:
+            return PokeReturnValue(is_done=True, xcom_value=hold(pipeline.name))
+        except ledger.LeaseHeldError as error:
+            print(f"waiting: {error}")
+            return PokeReturnValue(is_done=False)
+
+    return acquire_lease()
+
+
+def release(pipeline: Pipeline) -> Any:
+    @task(task_id="release_lease", trigger_rule="all_done")
+    def release_lease() -> None:
+        with connections.connect(LEDGER) as conn:
+            ledger.release_lease(conn, pipeline.name, holder())
+
+    return release_lease()
+
+
+def choose(ingest_tasks: list[str]) -> Any:
+    @task.branch(task_id="choose_mode")
+    def choose_mode() -> list[str]:
+        """A backfill rebuilds its interval from bronze; only the param `resync` makes it touch the source."""
+        context = get_current_context()
+        if is_backfill() and not context["params"].get("resync"):
+            print("backfill: the source is not touched, bronze is enough")
+            return []
+        return ingest_tasks
+
+    return choose_mode()
+
+
+def receipt(pipeline: Pipeline) -> Any:
+    @task(task_id="receipt")
+    def receipt() -> dict[str, Any]:
+        """Sums up the run: inputs, counts, positions, snapshots, reflections, durations."""
+        context = get_current_context()
+        run, ti = context["dag_run"], context["ti"]
+        pull = lambda task_id: ti.xcom_pull(task_ids=task_id)  # noqa: E731
+        syncs = [fact for group in pipeline.groups for fact in (pull(f"ingest.{group.name}.record") or [])]
+        facts = {
+            "pipeline": pipeline.name,
+            "dag_id": run.dag_id,
+            "run_id": run.run_id,
+            "run_type": str(run.run_type),
+            "interval": [context["data_interval_start"], context["data_interval_end"]],
+            "started": run.start_date,
+            "finished": dt.datetime.now(dt.UTC),
+            "syncs": syncs,
+            "streams": pull("reconcile"),
+            "layers": pull("audit"),
+            "reflections": pull("refresh_reflections"),
+            "published": pull("publish"),
+            "locations": {
+                "bronze": f"s3://lakehouse/{pipeline.bronze_source}/{pipeline.source_schema}/",
+                "silver": "dremio://lakehouse/silver/",
+                "gold": "dremio://lakehouse/gold/",
+            },
+        }
+        with connections.connect(LEDGER) as conn:
+            ledger.write_receipt(conn, run.dag_id, run.run_id, facts)
+        return {key: value if isinstance(value, (list, dict)) else str(value) for key, value in facts.items()}
+
+    return receipt()

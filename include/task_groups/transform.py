@@ -1,0 +1,59 @@
+"""A layer of the dbt project as tasks: one task per model, its tests gate what follows."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from cosmos import DbtTaskGroup, ExecutionConfig, ProfileConfig, ProjectConfig, RenderConfig
+from cosmos.constants import ExecutionMode, InvocationMode, LoadMode, TestBehavior
+from lakehouse_providers.dremio.profile import DremioProfileMapping
+
+from include.paths import DBT_MANIFEST, DBT_PROJECT
+from include.settings import SETTINGS
+from include.specs.pipeline import Pipeline
+from include.task_groups.verify import DREMIO
+
+POOL = "transform"
+
+# The run's mode and interval, as dbt vars: models are functions of these and of bronze.
+VARS = {
+    "run_mode": "{{ 'backfill' if dag_run.run_type == 'backfill' else 'scheduled' }}",
+    "interval_start": "{{ data_interval_start | ts }}",
+    "interval_end": "{{ data_interval_end | ts }}",
+    "full_rebuild": "{{ params.full_rebuild }}",
+}
+
+
+def _profile(layer: str) -> ProfileConfig:
+    return ProfileConfig(
+        profile_name="lakehouse",
+        target_name="airflow",
+        profile_mapping=DremioProfileMapping(
+            conn_id=DREMIO,
+            profile_args={
+                "object_storage_source": "lake",
+                "object_storage_path": layer,
+                "dremio_space": "lakehouse",
+                "dremio_space_folder": "bronze",
+                "threads": 2,
+            },
+        ),
+    )
+
+
+def build(pipeline: Pipeline, layer: str, select: list[str]) -> Any:
+    """The models of a layer built aside and tested; readers do not see them yet."""
+    return DbtTaskGroup(
+        group_id=layer,
+        project_config=ProjectConfig(dbt_project_path=DBT_PROJECT, manifest_path=DBT_MANIFEST, install_dbt_deps=False),
+        profile_config=_profile(layer),
+        render_config=RenderConfig(
+            load_method=LoadMode.DBT_MANIFEST, select=select, test_behavior=TestBehavior.AFTER_EACH
+        ),
+        execution_config=ExecutionConfig(
+            execution_mode=ExecutionMode.WATCHER,
+            invocation_mode=InvocationMode.SUBPROCESS,
+            dbt_executable_path=SETTINGS.dbt_executable,
+        ),
+        operator_args={"vars": VARS, "pool": POOL, "install_deps": False},
+    )

@@ -1,0 +1,1 @@
+"""The sample source: a grocery chain's operational database, loaded from The Complete Journey."""

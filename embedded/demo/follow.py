@@ -1,0 +1,84 @@
+"""Shows a DAG run while it goes: a line when a task starts and ends, and a sign of life in between."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from embedded.airflow_client import DONE_TASKS, AirflowClient
+
+SILENCE = 8.0  # seconds without a line before the tasks at work are named
+LOG_LINES = 40  # of a failed task
+# What a reader cares about; `deferred` is work that goes on elsewhere.
+AT_WORK = frozenset({"running", "deferred", "up_for_reschedule"})
+WORDS = {
+    "success": "done",
+    "failed": "FAILED",
+    "skipped": "skipped",
+    "upstream_failed": "not run: something before it failed",
+    "up_for_retry": "failed, will be tried again",
+    "removed": "removed",
+}
+
+Say = Callable[[str], None]
+
+
+def _name(task: Mapping[str, Any]) -> str:
+    mapped = int(task.get("map_index", -1))
+    return str(task["task_id"]) + (f"[{mapped}]" if mapped >= 0 else "")
+
+
+class Follower:
+    """Called with a run's task instances at every look; says what has changed since the last one."""
+
+    def __init__(self, say: Say, clock: Callable[[], float] = time.monotonic) -> None:
+        self._say = say
+        self._clock = clock
+        self._began = self._spoke = clock()
+        self._seen: dict[str, str] = {}
+        self._started: dict[str, float] = {}
+
+    def __call__(self, tasks: Sequence[Mapping[str, Any]]) -> None:
+        for task in sorted(tasks, key=lambda t: (t.get("end_date") or "~", t.get("start_date") or "~", t["task_id"])):
+            self._look(task)
+        if self._clock() - self._spoke >= SILENCE:
+            self._sign_of_life(tasks)
+
+    def _look(self, task: Mapping[str, Any]) -> None:
+        name, state = _name(task), task.get("state")
+        before = self._seen.get(name)
+        if state is None or state == before:
+            return
+        self._seen[name] = state
+        if state in AT_WORK:
+            if before not in AT_WORK:
+                self._started[name] = self._clock()
+                self._line(f"{name} ...")
+        elif state in WORDS:
+            took = task.get("duration")
+            seconds = f" in {float(took):.1f} s" if state == "success" and took is not None else ""
+            self._line(f"{name}: {WORDS[state]}{seconds}")
+
+    def _sign_of_life(self, tasks: Sequence[Mapping[str, Any]]) -> None:
+        now = self._clock()
+        open_tasks = [task for task in tasks if task.get("state") in AT_WORK]
+        at_work = [f"{_name(task)} ({now - self._started.get(_name(task), now):.0f} s)" for task in open_tasks]
+        waiting = sum(task.get("state") not in DONE_TASKS | AT_WORK for task in tasks)
+        self._line("at work: " + (", ".join(at_work) or "the scheduler") + f"; {waiting} to come")
+
+    def _line(self, text: str) -> None:
+        self._spoke = self._clock()
+        self._say(f"  {self._spoke - self._began:6.1f} s  {text}")
+
+
+def failure(client: AirflowClient, dag_id: str, run_id: str) -> str:
+    """Which tasks failed first, with the end of their logs and where to read on."""
+    failed = [task for task in client.tasks(dag_id, run_id) if task["state"] == "failed"]
+    parts = [f"{dag_id}: run {run_id} failed"]
+    for task in sorted(failed, key=lambda t: t["end_date"] or ""):
+        log = client.log(dag_id, run_id, task["task_id"], int(task["try_number"]))
+        tail = "\n".join(f"    {line}" for line in log.splitlines()[-LOG_LINES:])
+        parts.append(f"  {_name(task)}, try {task['try_number']}, the end of its log:\n{tail}")
+    parts.append(f"  All of it: {client.url}/dags/{dag_id}/runs/{run_id}")
+    return "\n".join(parts)

@@ -46,8 +46,10 @@ def _duration(value: dt.timedelta | None) -> str:
 
 def _schedule(dag: DAG) -> str:
     """The declared cron text; the timetable's own words differ between Airflow versions."""
-    timetable: Any = dag.timetable
-    return getattr(timetable, "expression", None) or ("by hand" if dag.schedule is None else str(dag.schedule))
+    schedule: Any = dag.schedule
+    if schedule is None:
+        return "by hand"
+    return str(getattr(schedule, "expression", schedule))
 
 
 def _facts(dag: DAG) -> list[str]:

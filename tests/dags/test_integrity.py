@@ -1,4 +1,4 @@
-"""Every file in dags/ is loaded and yields its one DAG. "No import errors" alone would also hold for an empty folder."""
+"""Every file in dags/ is loaded and yields its one DAG. "No import errors" alone also holds for an empty folder."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from airflow.utils.file import might_contain_dag
 
 from docs import generate
 
-# Loading these while parsing costs every process that reads a DAG file, again and again; tasks import them when they run.
+# Loading these while parsing costs every process that reads a DAG file, again and again; tasks import them as they run.
 HEAVY = {"boto3", "botocore", "dbt", "duckdb", "numpy", "pandas", "pyarrow", "sqlglot"}
 
 

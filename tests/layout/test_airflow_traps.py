@@ -10,6 +10,7 @@ from pathlib import Path
 
 import jsonschema
 from airflow.utils.file import find_path_from_directory
+
 from lakehouse_providers import get_provider_info
 
 
@@ -47,5 +48,7 @@ def test_provider_info_names_the_installed_distribution(project: Path) -> None:
 
 
 def test_only_dags_are_scanned_when_the_whole_repository_is_the_bundle(project: Path) -> None:
-    found = {Path(path).relative_to(project).parts[0] for path in find_path_from_directory(str(project), ".airflowignore")}
+    found = {
+        Path(path).relative_to(project).parts[0] for path in find_path_from_directory(str(project), ".airflowignore")
+    }
     assert found == {"dags"}, "the root .airflowignore must hold `/*` and then `!/dags/`"

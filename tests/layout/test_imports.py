@@ -13,7 +13,7 @@ PACKAGES = ("dags", "embedded", "include")
 
 
 def _lint(folder: Path) -> subprocess.CompletedProcess[str]:
-    command = [Path(sys.executable).parent / "lint-imports", "--no-cache", "--no-logo"]
+    command = [str(Path(sys.executable).parent / "lint-imports"), "--no-cache", "--no-logo"]
     environment = {"PATH": "", "PYTHONPATH": f"{folder}:{folder / 'plugins'}", "NO_COLOR": "1", "COLUMNS": "200"}
     return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
 
@@ -39,7 +39,11 @@ def copy(project: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     [
         ("plugins/lakehouse_providers/dremio/hook.py", "import include.settings", "dags -> include"),
         ("include/settings.py", "import dags.batch.retail_batch", "dags -> include"),
-        ("plugins/lakehouse_providers/dremio/client.py", "from airflow.sdk import Connection", "knows nothing of Airflow"),
+        (
+            "plugins/lakehouse_providers/dremio/client.py",
+            "from airflow.sdk import Connection",
+            "knows nothing of Airflow",
+        ),
         ("plugins/lakehouse_providers/dremio/client.py", "import lakehouse_providers.dremio.hook", "inside a provider"),
         ("plugins/lakehouse_providers/dremio/hook.py", "import embedded", "on the wire only"),
         ("embedded/demo/__init__.py", "import lakehouse_providers", "on the wire only"),

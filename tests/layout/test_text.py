@@ -11,7 +11,8 @@ GENERATED = {"uv.lock"}
 MACHINE_PATH = re.compile(r"(?<![\w.~-])/(?:home|root|Users|work|builds|workspace)/[\w.-]+")
 # A package index other than the public one: an address that works in one network only.
 REGISTRY = re.compile(
-    r"(?:--(?:extra-)?index-url|--find-links|^\s*(?:extra-)?index-url\s*=|\[\[tool\.uv\.index\]\])|registry\.npmjs\.org", re.M
+    r"(?:--(?:extra-)?index-url|--find-links|^\s*(?:extra-)?index-url\s*=|\[\[tool\.uv\.index\]\])|registry\.npmjs\.org",
+    re.M,
 )
 LINK = re.compile(r"(?<!!)\[[^\]]*\]\(([^)\s]+)\)")
 FENCE = re.compile(r"^(```|~~~).*?^\1", re.M | re.S)

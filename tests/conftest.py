@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import os
+import shutil
 import socket
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
+
+if TYPE_CHECKING:  # imported inside the fixtures: a test that uses none of them does not pay for it
+    from embedded.home import Home
+    from embedded.object_store import ObjectStore
+    from embedded.postgres import PostgresServer
 
 PROJECT = Path(__file__).resolve().parent.parent
 
@@ -51,3 +57,68 @@ def _only_this_machine() -> Iterator[None]:
         patch.setattr(socket.socket, name, guarded)
     yield
     patch.undo()
+
+
+@pytest.fixture(scope="session")
+def services_home() -> Iterator[Home]:
+    """A data folder for the session's servers, where the account that runs PostgreSQL for root may enter."""
+    from embedded.home import Home
+
+    root = Path(tempfile.mkdtemp(prefix="lakehouse-services-"))
+    root.chmod(0o711)
+    home = Home(root / "home")
+    home.create()
+    yield home
+    shutil.rmtree(root, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def platform_postgres(services_home: Home) -> Iterator[PostgresServer]:
+    """A running server with the databases lakehouse, replication, sqlserver, airflow: `.dsn(database)`."""
+    from embedded.postgres import PLATFORM, platform_server
+
+    yield from _serve_postgres(services_home, PLATFORM, platform_server)
+
+
+@pytest.fixture(scope="session")
+def source_postgres(services_home: Home) -> Iterator[PostgresServer]:
+    """A running server with wal_level=logical and the database retail: `.dsn("retail")`, `.dsn("retail", "airbyte")`."""
+    from embedded.postgres import SOURCE, source_server
+
+    yield from _serve_postgres(services_home, SOURCE, source_server)
+
+
+def _serve_postgres(home: Home, name: str, make: Any) -> Iterator[PostgresServer]:
+    from embedded.credentials import Secrets
+    from embedded.ports import assign
+    from embedded.programs import Child
+
+    server = make(home, Secrets.load_or_create(home.secrets), assign([name]).ports[name])
+    child = Child.start(server.program(), home.log(name))
+    try:
+        child.wait_ready(server.is_ready)
+        server.provision()
+        yield server
+    finally:
+        child.stop()
+
+
+@pytest.fixture(scope="session")
+def object_store(services_home: Home) -> Iterator[ObjectStore]:
+    """A running S3 and Iceberg catalog with all buckets: `.endpoint`, `.access_key`, `.secret_key`, `.iceberg_uri`."""
+    from embedded.credentials import Secrets
+    from embedded.object_store import NAME, PORT_NAMES, PORT_OFFSETS
+    from embedded.object_store import object_store as make
+    from embedded.ports import assign
+    from embedded.programs import Child
+
+    ports = assign(PORT_NAMES, offsets=PORT_OFFSETS).ports
+    store = make(services_home, Secrets.load_or_create(services_home.secrets), ports)
+    child = Child.start(store.program(), services_home.log(NAME))
+    try:
+        child.wait_ready(store.is_ready)
+        store.provision()
+        yield store
+    finally:
+        child.stop()
+        store.remove_sockets()

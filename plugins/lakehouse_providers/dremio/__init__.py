@@ -1,0 +1,1 @@
+"""Dremio: client, hook, operators, triggers, and the dbt profile of its connection."""

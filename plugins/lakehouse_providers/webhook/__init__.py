@@ -1,0 +1,1 @@
+"""Webhook: tells people, or their pager, what happened."""

@@ -9,7 +9,7 @@ from importlib.resources import files
 from pathlib import Path
 
 import jsonschema
-from airflow.utils.file import find_path_from_directory
+from airflow._shared.module_loading import find_path_from_directory
 
 from lakehouse_providers import get_provider_info
 
@@ -51,4 +51,4 @@ def test_only_dags_are_scanned_when_the_whole_repository_is_the_bundle(project: 
     found = {
         Path(path).relative_to(project).parts[0] for path in find_path_from_directory(str(project), ".airflowignore")
     }
-    assert found == {"dags"}, "the root .airflowignore must hold `/*` and then `!/dags/`"
+    assert found == {"dags"}, "the root .airflowignore must hold `/*` and then `!/dags`, without a slash at the end"

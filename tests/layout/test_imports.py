@@ -42,7 +42,7 @@ def copy(project: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         (
             "plugins/lakehouse_providers/dremio/client.py",
             "from airflow.sdk import Connection",
-            "knows nothing of Airflow",
+            "know nothing of Airflow",
         ),
         ("plugins/lakehouse_providers/dremio/client.py", "import lakehouse_providers.dremio.hook", "inside a provider"),
         ("plugins/lakehouse_providers/dremio/hook.py", "import embedded", "on the wire only"),

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import datetime as dt
 
-from airflow.sdk import AsyncCallback, DeadlineAlert, DeadlineReference
+from airflow.sdk.definitions.callback import AsyncCallback
+from airflow.sdk.definitions.deadline import DeadlineAlert, DeadlineReference
+
 from lakehouse_providers.webhook.notifier import WebhookNotifier
 
 CONNECTION = "alerts"

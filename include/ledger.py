@@ -47,7 +47,7 @@ class Sync:
 
 
 def migrate(conn: Connection, folder: Path) -> list[str]:
-    """Applies the versioned scripts of `folder` that are new, in order; gives their names. Safe to run twice at once."""
+    """Applies the new versioned scripts of `folder` in order and gives their names; safe to run twice at once."""
     with conn.transaction():
         conn.execute("select pg_advisory_xact_lock(hashtext('lakehouse.migrations'))")
         conn.execute("create schema if not exists lakehouse")

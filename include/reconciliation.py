@@ -47,7 +47,8 @@ def jobs_sql(pipeline: Pipeline, stream: Stream, jobs: Sequence[int]) -> str:
     """Rows and generation that each of the given jobs left in bronze."""
     counted = ", ".join(str(int(job)) for job in jobs)
     return (
-        "SELECT \"_airbyte_meta\"['sync_id'] AS job_id, COUNT(*) AS row_count, MAX(_airbyte_generation_id) AS generation "
+        "SELECT \"_airbyte_meta\"['sync_id'] AS job_id, COUNT(*) AS row_count, "
+        "MAX(_airbyte_generation_id) AS generation "
         f"FROM {quote(pipeline.bronze_path(stream))} WHERE \"_airbyte_meta\"['sync_id'] IN ({counted}) GROUP BY 1"
     )
 

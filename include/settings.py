@@ -12,7 +12,7 @@ from include.paths import PROJECT
 
 @dataclass(frozen=True)
 class Settings:
-    """`dbt_executable`: the dbt of the dbt venv. `lease_seconds`: how long a run may hold a pipeline without renewal."""
+    """`dbt_executable`: the dbt of the dbt venv. `lease_seconds`: how long a lease lasts without renewal."""
 
     dbt_executable: str
     lease_seconds: int

@@ -49,8 +49,8 @@ def totals(conn: Connection, schema: str, stream: Stream, cursor_max: str | None
         )
         for column in stream.money
     ]
-    below = sql.SQL("true")
-    moved = sql.SQL("false")
+    below: sql.Composable = sql.SQL("true")
+    moved: sql.Composable = sql.SQL("false")
     if stream.incremental:
         limit = sql.SQL("%(max)s::timestamptz")
         below = sql.SQL("{} <= {}").format(sql.Identifier(stream.cursor), limit)

@@ -56,7 +56,8 @@ def retail_batch():
     chain(lease, run.choose(first_tasks), replicate, refresh_metadata, streams, silver, gold, audited, pinned)
     chain(pinned, apply_reflections, refresh_reflections, published, receipt)
     published >> publish.mark_stale(RETAIL)
-    receipt >> release.as_teardown(setups=lease)
+    # All of them: a failed model ends the run at once while its siblings, and dbt itself, may still write.
+    chain([replicate, silver, gold, receipt], release.as_teardown(setups=lease))
 
 
 retail_batch()

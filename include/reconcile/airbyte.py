@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
-
-from lakehouse_providers.airbyte.client import AirbyteClient
 
 from include.connections import resolve
 from include.paths import PLATFORM
 from include.reconcile.plan import Change, declared, differences
 from include.specs.pipeline import Pipeline, Stream
-
-
-def _secret_fingerprint_fields(configuration: dict[str, Any]) -> list[str]:
-    return [key for key in configuration if "password" in key or "secret" in key]
+from lakehouse_providers.airbyte.calls import Kind
+from lakehouse_providers.airbyte.client import AirbyteClient
 
 
 def _stream(pipeline: Pipeline, stream: Stream) -> dict[str, Any]:
@@ -49,7 +44,7 @@ class AirbyteState:
         self._client, self._pipelines = client, pipelines
         self.changes: list[Change] = []
 
-    def _upsert(self, kind: str, wanted: dict[str, Any], *, apply: bool) -> str:
+    def _upsert(self, kind: Kind, wanted: dict[str, Any], *, apply: bool) -> str:
         """Gives the object's id ('' when it is only planned)."""
         there = self._client.find(kind, wanted["name"])
         if there is None:
@@ -72,7 +67,8 @@ class AirbyteState:
         self.changes = []
         workspace = self._client.workspace_id()
         ids: dict[str, str] = {}
-        for kind in ("source", "destination"):
+        kinds: tuple[Kind, ...] = ("source", "destination")
+        for kind in kinds:
             for name, configuration in declared(PLATFORM / "airbyte" / f"{kind}s.yaml").items():
                 body = {"name": name, "workspaceId": workspace, "configuration": resolve(configuration)}
                 ids[f"{kind}/{name}"] = self._upsert(kind, body, apply=apply)
@@ -80,11 +76,3 @@ class AirbyteState:
             for group in pipeline.groups:
                 self._upsert("connection", _connection(pipeline, group, ids), apply=apply)
         return self.changes
-
-
-def describe(changes: list[Change]) -> str:
-    return "\n".join(map(str, changes)) or "nothing to change"
-
-
-def as_json(changes: list[Change]) -> str:
-    return json.dumps([change.__dict__ for change in changes])

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from lakehouse_providers.dremio.hook import DremioHook
-
 from include.connections import resolve
 from include.paths import PLATFORM
 from include.reconcile.plan import Change, declared, differences
+from lakehouse_providers.dremio.hook import DremioHook
 
 FOLDER = PLATFORM / "dremio"
 

@@ -7,8 +7,6 @@ from typing import Any
 
 from airflow.providers.amazon.aws.hooks.s3 import S3Hook
 from airflow.sdk import get_current_context, task
-from lakehouse_providers.airbyte.hook import AirbyteSyncHook
-from lakehouse_providers.dremio.hook import DremioHook
 
 from include import connections, ledger
 from include.paths import PLATFORM
@@ -18,6 +16,8 @@ from include.specs.pipeline import Pipeline
 from include.task_groups.ingest import AIRBYTE
 from include.task_groups.run import LEDGER
 from include.task_groups.verify import DREMIO
+from lakehouse_providers.airbyte.hook import AirbyteSyncHook
+from lakehouse_providers.dremio.hook import DremioHook
 
 MIGRATIONS = PLATFORM / "postgres" / "ledger"
 

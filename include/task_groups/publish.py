@@ -5,8 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 from airflow.sdk import get_current_context, task
-from lakehouse_providers.dremio.hook import DremioHook
-from lakehouse_providers.dremio.operators import DremioRefreshReflectionsOperator
 
 from include import assets, connections, ledger
 from include.publication import LAYERS, PublicationError, datasets, head_snapshot_sql, quote, views
@@ -14,6 +12,8 @@ from include.reconcile import dremio as declared
 from include.specs.pipeline import Pipeline
 from include.task_groups.run import LEDGER, hold
 from include.task_groups.verify import DREMIO
+from lakehouse_providers.dremio.hook import DremioHook
+from lakehouse_providers.dremio.operators import DremioRefreshReflectionsOperator
 
 
 def pin(pipeline: Pipeline) -> Any:

@@ -46,7 +46,7 @@ def acquire(pipeline: Pipeline) -> Any:
 
 
 def release(pipeline: Pipeline) -> Any:
-    @task(task_id="release_lease", trigger_rule="all_done")
+    @task(task_id="release_lease")
     def release_lease() -> None:
         with connections.connect(LEDGER) as conn:
             ledger.release_lease(conn, pipeline.name, holder())
@@ -73,7 +73,10 @@ def receipt(pipeline: Pipeline) -> Any:
         """Sums up the run: inputs, counts, positions, snapshots, reflections, durations."""
         context = get_current_context()
         run, ti = context["dag_run"], context["ti"]
-        pull = lambda task_id: ti.xcom_pull(task_ids=task_id)  # noqa: E731
+
+        def pull(task_id: str) -> Any:
+            return ti.xcom_pull(task_ids=task_id)
+
         syncs = [fact for group in pipeline.groups for fact in (pull(f"ingest.{group.name}.record") or [])]
         facts = {
             "pipeline": pipeline.name,

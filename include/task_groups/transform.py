@@ -6,21 +6,22 @@ from typing import Any
 
 from cosmos import DbtTaskGroup, ExecutionConfig, ProfileConfig, ProjectConfig, RenderConfig
 from cosmos.constants import ExecutionMode, InvocationMode, LoadMode, TestBehavior
-from lakehouse_providers.dremio.profile import DremioProfileMapping
 
 from include.paths import DBT_MANIFEST, DBT_PROJECT
 from include.settings import SETTINGS
 from include.specs.pipeline import Pipeline
 from include.task_groups.verify import DREMIO
+from lakehouse_providers.dremio.profile import DremioProfileMapping
 
 POOL = "transform"
 
-# The run's mode and interval, as dbt vars: models are functions of these and of bronze.
-VARS = {
-    "run_mode": "{{ 'backfill' if dag_run.run_type == 'backfill' else 'scheduled' }}",
-    "interval_start": "{{ data_interval_start | ts }}",
-    "interval_end": "{{ data_interval_end | ts }}",
-    "full_rebuild": "{{ params.full_rebuild }}",
+# The run's mode and interval: models are functions of these and of bronze. Given through the environment, not as
+# --vars: other vars would make dbt parse the whole project again in every run.
+ENVIRONMENT = {
+    "LAKEHOUSE_RUN_MODE": "{{ 'backfill' if dag_run.run_type == 'backfill' else 'scheduled' }}",
+    "LAKEHOUSE_INTERVAL_START": "{{ data_interval_start | ts }}",
+    "LAKEHOUSE_INTERVAL_END": "{{ data_interval_end | ts }}",
+    "LAKEHOUSE_FULL_REBUILD": "{{ params.full_rebuild }}",
 }
 
 
@@ -55,5 +56,5 @@ def build(pipeline: Pipeline, layer: str, select: list[str]) -> Any:
             invocation_mode=InvocationMode.SUBPROCESS,
             dbt_executable_path=SETTINGS.dbt_executable,
         ),
-        operator_args={"vars": VARS, "pool": POOL, "install_deps": False},
+        operator_args={"env": ENVIRONMENT, "append_env": True, "pool": POOL, "install_deps": False},
     )

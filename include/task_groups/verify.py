@@ -6,13 +6,13 @@ from decimal import Decimal
 from typing import Any
 
 from airflow.sdk import task
-from lakehouse_providers.dremio.hook import DremioHook
-from lakehouse_providers.dremio.operators import DremioRefreshMetadataOperator
 
 from include import connections, ledger, reconciliation, source
 from include.publication import LAYERS, datasets, quote
 from include.specs.pipeline import Group, Pipeline, Stream
 from include.task_groups.run import LEDGER, hold
+from lakehouse_providers.dremio.hook import DremioHook
+from lakehouse_providers.dremio.operators import DremioRefreshMetadataOperator
 
 DREMIO = "dremio"
 

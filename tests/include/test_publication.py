@@ -44,7 +44,7 @@ def test_models_of_other_pipelines_and_unpublished_ones_are_left_out(tmp_path: P
 
 
 def test_a_published_model_without_documented_columns_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(PublicationError, match="model orders: .* documented columns"):
+    with pytest.raises(PublicationError, match=r"model orders: .* documented columns"):
         datasets("retail", manifest(tmp_path, columns={}))
 
 

@@ -34,7 +34,8 @@ def test_rows_that_moved_above_the_position_still_count_as_present() -> None:
 @pytest.mark.parametrize(("keys", "words"), [(7, "bronze 7: 3 missing"), (12, "bronze 12: 2 too many")])
 def test_a_gap_says_stream_and_size(keys: int, words: str) -> None:
     (line,) = bronze_differences(ITEMS, totals(10), bronze(keys))
-    assert line.startswith("order_items: source has 10 rows up to 2017-11-01") and line.endswith(words)
+    assert line.startswith("order_items: source has 10 rows up to 2017-11-01")
+    assert line.endswith(words)
 
 
 def test_silver_must_hold_every_key_and_every_cent() -> None:

@@ -1,0 +1,58 @@
+{#
+  A table that grows by key (silver entities). The model gives new versions of some keys, see newest_versions(): first
+  CREATE TABLE AS, from then on staged in a temporary table and merged in one commit. Keys are never deleted, except by
+  var full_rebuild, where the model gives all of them.
+  Config: unique_key (list), business_time (column; needed for backfills of the entity).
+#}
+{% materialization lake_merge, adapter='dremio' %}
+  {%- set target_relation = this.incorporate(type='table') -%}
+  {%- set existing = load_cached_relation(this) -%}
+  {%- set key = lake_key() -%}
+  {{ run_hooks(pre_hooks) }}
+
+  {%- if existing is none -%}
+    {%- do lake_create('create', target_relation, sql) -%}
+    {%- set message = 'CREATED' -%}
+  {%- else -%}
+    {%- set tmp = lake_tmp(target_relation) -%}
+    {%- do lake_create('stage', tmp, sql) -%}
+    {%- set columns = lake_columns(target_relation, tmp) -%}
+    {%- set problem = lake_missing_in_bronze(target_relation, tmp, key) -%}
+    {%- if problem -%}
+      {%- do adapter.drop_relation(tmp) -%}
+      {{ exceptions.raise_compiler_error(problem) }}
+    {%- endif -%}
+    {%- set merged = lake_merge_rows(target_relation, tmp, key, columns) -%}
+    {%- set deleted = lake_delete_vanished(target_relation, tmp, key) if is_full_rebuild() else 0 -%}
+    {%- do adapter.drop_relation(tmp) -%}
+    {%- set message = 'MERGE ' ~ merged ~ (', DELETE ' ~ deleted if deleted else '') -%}
+  {%- endif -%}
+
+  {%- do lake_done(target_relation, message, sql) -%}
+  {{ return({'relations': [target_relation]}) }}
+{% endmaterialization %}
+
+{#
+  Why the staged rows may not be applied; none when they may. A backfill or rebuild is a function of all bronze: where
+  retention has removed the files of keys that silver still has, it would quietly do less than it says, or lose them.
+#}
+{% macro lake_missing_in_bronze(target_relation, tmp, key) -%}
+  {%- set business_time = config.meta_get('business_time') -%}
+  {%- set whole = is_full_rebuild() -%}
+  {%- if (whole and not var('allow_shrink')) or (not whole and is_backfill() and business_time) -%}
+    {%- set missing -%}
+      select t.{{ key[0] }} from {{ target_relation }} as t
+      left join {{ tmp }} as s on {{ lake_key_matches(key, 't', 's') }}
+      where s.{{ key[0] }} is null{% if not whole %} and {{ in_interval('t.' ~ business_time) }}{% endif %}
+    {%- endset -%}
+    {%- set count = lake_count(missing) -%}
+    {%- if count > 0 and whole -%}
+      {{ return(model.name ~ ': bronze no longer holds ' ~ count ~ ' keys that silver has; a full rebuild would delete '
+        ~ 'them. Restore bronze, or pass --vars "{full_rebuild: true, allow_shrink: true}" to let them go') }}
+    {%- elif count > 0 -%}
+      {{ return(model.name ~ ': bronze no longer holds ' ~ count ~ ' keys with ' ~ business_time ~ ' in ['
+        ~ interval().start ~ ', ' ~ interval().end ~ ') UTC: it has expired. Restore it or choose a later interval') }}
+    {%- endif -%}
+  {%- endif -%}
+  {{ return(none) }}
+{%- endmacro %}

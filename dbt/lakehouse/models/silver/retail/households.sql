@@ -1,0 +1,57 @@
+{{ config(materialized='lake_merge', unique_key=['household_id']) }}
+
+{% set unknown = [
+    'age_range is null', 'income_range is null', 'home_ownership is null', 'marital_status is null',
+    'household_size is null', 'household_composition is null', 'kids_count is null'
+] %}
+{% set rules = [
+    {'code': 'no_demographics', 'when': unknown | join(' and '), 'points': 20},
+    {'code': 'partial_demographics', 'when': '(' ~ unknown | join(' or ') ~ ') and not (' ~ unknown | join(' and ') ~ ')',
+        'points': 5},
+] %}
+
+with newest as (
+    {{ newest_versions(ref('retail_households'), key=['household_id'], cursor='updated_at') }}
+),
+
+typed as (
+    select
+        cast(household_id as bigint) as household_id,
+        {{ standard_text('age_range') }} as age_range,
+        {{ standard_text('income_range') }} as income_range,
+        {{ standard_text('home_ownership') }} as home_ownership,
+        {{ standard_text('marital_status') }} as marital_status,
+        {{ standard_text('household_size') }} as household_size,
+        {{ standard_text('household_composition') }} as household_composition,
+        {{ standard_text('kids_count') }} as kids_count,
+        created_at,
+        updated_at,
+        _sync_id
+    from newest
+)
+
+select
+    household_id,
+    age_range,
+    case age_range
+        when '19-24' then 1 when '25-34' then 2 when '35-44' then 3
+        when '45-54' then 4 when '55-64' then 5 when '65+' then 6
+    end as age_rank,
+    income_range,
+    case income_range
+        when 'UNDER 15K' then 1 when '15-24K' then 2 when '25-34K' then 3 when '35-49K' then 4
+        when '50-74K' then 5 when '75-99K' then 6 when '100-124K' then 7 when '125-149K' then 8
+        when '150-174K' then 9 when '175-199K' then 10 when '200-249K' then 11 when '250K+' then 12
+    end as income_rank,
+    home_ownership,
+    marital_status,
+    household_size,
+    household_composition,
+    kids_count,
+    kids_count in ('1', '2', '3+') as has_kids,
+    not ({{ unknown | join(' and ') }}) as has_demographics,
+    created_at,
+    updated_at,
+    {{ quality(rules) }},
+    _sync_id
+from typed

@@ -1,0 +1,64 @@
+"""`python -m embedded.sql`: the Dremio-compatible server. Configuration: LAKEHOUSE_SQL_* (settings.py)."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import sys
+from pathlib import Path
+
+import psycopg
+import uvicorn
+
+from embedded.sql.database import DatabaseError
+from embedded.sql.datasets import Catalog
+from embedded.sql.engine import Engine as DuckEngine
+from embedded.sql.engine_port import Engine
+from embedded.sql.errors import SqlError
+from embedded.sql.server import SqlServer
+from embedded.sql.settings import SettingsError, from_environment
+
+log = logging.getLogger("embedded.sql")
+
+
+def make_engine(catalog: Catalog, scratch: Path, memory_limit: str, threads: int) -> Engine:
+    return DuckEngine(catalog, scratch=scratch, memory_limit=memory_limit, threads=threads)
+
+
+def main() -> int:
+    """Serve until SIGTERM. Exit code 2: it could not start, and the last line says why."""
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    for chatty in ("botocore", "boto3", "urllib3", "pyiceberg", "psycopg.pool"):
+        logging.getLogger(chatty).setLevel(logging.WARNING)
+    try:
+        settings = from_environment()
+        server = SqlServer(settings, make_engine)
+        server.start(on_lost=_leave)
+    except (SettingsError, DatabaseError, SqlError, psycopg.Error, OSError) as error:
+        print(f"The SQL server cannot start: {str(error).strip()}", file=sys.stderr)
+        return 2
+    try:
+        log.info("Serving on http://%s:%d, edition %s", settings.host, settings.port, settings.edition)
+        uvicorn.run(
+            server.application(),
+            host=settings.host,
+            port=settings.port,
+            log_level="warning",
+            access_log=False,
+            lifespan="off",
+            timeout_graceful_shutdown=5,
+            server_header=False,
+        )
+    finally:
+        server.stop()
+    return 0
+
+
+def _leave(reason: str) -> None:
+    log.critical("Stopping: %s", reason)
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

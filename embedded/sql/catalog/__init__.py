@@ -1,0 +1,1 @@
+"""What exists: spaces, folders, views, sources and the tables in them."""

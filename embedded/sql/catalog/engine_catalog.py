@@ -1,0 +1,258 @@
+"""The catalog as the engine sees it: names become datasets, commands become changes (the seam is datasets.Catalog)."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from typing import Literal, Protocol
+
+import pyarrow as pa
+
+from embedded.sql.catalog import metadata, names
+from embedded.sql.catalog.entities import Entity
+from embedded.sql.catalog.iceberg_source import IcebergSource
+from embedded.sql.catalog.s3_source import S3Source
+from embedded.sql.catalog.service import CatalogService, Place
+from embedded.sql.datasets import Dataset, FileTable, IcebergTable, Materialization, Path, SystemTable, View
+from embedded.sql.engine.datatypes import type_text
+from embedded.sql.errors import ConcurrentModification, NotFound, UnsupportedError, ValidationError
+
+_PINNED = re.compile(r"\bAT\s+SNAPSHOT\s+'(-?\d+)'", re.IGNORECASE)
+
+
+class ReflectionCommands(Protocol):
+    """What the reflection manager does for SQL."""
+
+    def create_from_sql(self, dataset: Entity, definition: Mapping[str, object]) -> str: ...
+
+    def drop_named(self, dataset: Entity, name: str) -> str: ...
+
+    def set_acceleration(self, dataset: Entity, kind: Literal["RAW", "AGGREGATION"], *, enabled: bool) -> str: ...
+
+    def refresh_from_sql(self, dataset: Entity) -> str: ...
+
+    def serving(self, dataset: Path) -> Sequence[Materialization]: ...
+
+
+class EngineCatalog:
+    """Implements datasets.Catalog. `system_table` knows INFORMATION_SCHEMA and sys; None: no such table."""
+
+    def __init__(
+        self,
+        service: CatalogService,
+        reflections: ReflectionCommands,
+        system_table: Callable[[Path], pa.Table | None],
+        on_resolve: Callable[[], None] = lambda: None,
+        user: Callable[[], str] = lambda: "",
+    ) -> None:
+        self._service = service
+        self._reflections = reflections
+        self._system_table = system_table
+        self._on_resolve = on_resolve
+        self._user = user
+
+    # Names ------------------------------------------------------------------------------------------------------
+
+    def resolve(self, path: Path, context: Path) -> Dataset:
+        """First relative to the context, then as it stands. Raises NotFound in Dremio's words."""
+        self._on_resolve()
+        for candidate in _candidates(path, context):
+            found = self._lookup(candidate)
+            if found is not None:
+                return found
+        if len(path) == 1:
+            raise NotFound(f"Object '{path[0]}' not found")
+        raise NotFound(f"Object '{path[-1]}' not found within '{names.dotted(path[:-1])}'")
+
+    def _lookup(self, path: Path) -> Dataset | None:
+        if not path:
+            return None
+        if path[0].lower() in names.RESERVED_ROOTS:
+            data = self._system_table(path)
+            return None if data is None else SystemTable(path, data)
+        entity = self._service.entities.find(path)
+        if entity is not None and entity.kind == "view":
+            return View(entity.path, entity.body["sql"], tuple(entity.body["context"]))
+        root = self._service.entities.find(path[:1])
+        if root is None or root.kind != "source":
+            return None
+        source = self._service.source(root)
+        if not isinstance(source, S3Source):
+            return source.table((root.name, *path[1:]))
+        if entity is None and _promotes(root) and len(path) > 1 and source.files(path[1:]):
+            entity = self._service.promote(path, {"type": "Parquet"})
+        if entity is None or entity.kind != "table":
+            return None
+        return self._file_table(entity, source)
+
+    def _file_table(self, entity: Entity, source: S3Source) -> FileTable:
+        known = self._service.known_metadata(entity)
+        return FileTable(
+            path=entity.path,
+            files=tuple(file.uri for file in known.files),
+            format="Parquet",
+            access=source.access,
+            columns=tuple((field.name, type_text(field.type)) for field in known.columns),
+            format_options=entity.body.get("format", {}),
+        )
+
+    def file_version(self, path: Path) -> str | None:
+        """The version of a promoted table's metadata; None for anything else."""
+        entity = self._service.entities.find(path)
+        known = self._service.metadata.get(entity.id) if entity is not None else None
+        return str(known.version) if known is not None else None
+
+    # Tables -----------------------------------------------------------------------------------------------------
+
+    def iceberg_target(self, path: Path) -> IcebergTable:
+        root = self._service.root(path)
+        source = self._service.source(root) if root.kind == "source" else None
+        if not isinstance(source, IcebergSource):
+            raise UnsupportedError(
+                f"[{root.name}] does not support tables: CREATE TABLE needs a source of type RESTCATALOG"
+            )
+        return source.target((root.name, *path[1:]))
+
+    def table_changed(self, path: Path) -> None:
+        self._service.table_changed(path)
+
+    def refresh_metadata(self, path: Path, options: Mapping[str, object]) -> str:
+        """ALTER PDS ... REFRESH METADATA; options: files, partitions, promotion, update, missing."""
+        if options.get("partitions"):
+            raise UnsupportedError("REFRESH METADATA FOR PARTITIONS is not supported by this server")
+        root = self._service.root(path)
+        shown = names.dotted(path)
+        if root.kind != "source":
+            raise ValidationError(f"Table '{shown}' not found: REFRESH METADATA works on tables, not on views")
+        source = self._service.source(root)
+        if not isinstance(source, S3Source):
+            return self._refresh_live(root, path)
+        entity = self._service.entities.find(path)
+        if entity is None:
+            return self._promote(path, root, options)
+        files = options.get("files")
+        change = self._service.refresh(
+            entity,
+            only=[str(name) for name in files] if isinstance(files, (list, tuple)) else (),
+            delete_missing=_delete_missing(root, options),
+        )
+        return _refresh_words(shown, change, force=options.get("update") != "LAZY")
+
+    def _refresh_live(self, root: Entity, path: Path) -> str:
+        source = self._service.source(root)
+        source.forget(path)
+        found = source.table((root.name, *path[1:]))
+        if found is None:
+            raise NotFound(f"Table '{names.dotted(path)}' not found")
+        self._service.table_changed(found.path)
+        return _refresh_words(names.dotted(path), "CHANGED", force=True)
+
+    def _promote(self, path: Path, root: Entity, options: Mapping[str, object]) -> str:
+        promotion = options.get("promotion") or ("AUTO" if _promotes(root) else "AVOID")
+        if promotion != "AUTO":
+            raise NotFound(f"Table '{names.dotted(path)}' not found")
+        try:
+            self._service.promote(path, {"type": "Parquet"})
+        except ConcurrentModification:  # two refreshes at once: the other one has just learned the same files
+            return _refresh_words(names.dotted(path), "UNCHANGED", force=True)
+        return _refresh_words(names.dotted(path), "CHANGED", force=True)
+
+    def forget_metadata(self, path: Path) -> str:
+        entity = self._service.entities.find(path)
+        if entity is None or entity.kind != "table" or entity.body.get("live"):
+            raise NotFound(f"Table '{names.dotted(path)}' not found")
+        self._service.metadata.forget(entity.id)
+        return f"Successfully removed table '{names.dotted(path)}' from namespace (and not from the source)"
+
+    # Views and folders ------------------------------------------------------------------------------------------
+
+    def put_view(self, path: Path, sql: str, context: Path, columns: pa.Schema, *, replace: bool) -> None:
+        self._service.put_view(path, sql, context, columns, replace=replace, owner=self._user())
+
+    def drop_view(self, path: Path, *, if_exists: bool) -> None:
+        if not self._service.drop_view(path) and not if_exists:
+            raise ValidationError(f"Unknown view [{names.dotted(path)}].")
+
+    def create_folder(self, path: Path, *, if_not_exists: bool) -> str:
+        try:
+            self._service.create_folder(path)
+        except ConcurrentModification:
+            if not if_not_exists:
+                raise
+            return f"Folder [{names.dotted(path)}] already exists."
+        return f"Folder [{names.dotted(path)}] created."
+
+    def drop_folder(self, path: Path, *, if_exists: bool) -> str:
+        item = self._service.find(path)
+        if isinstance(item, Place) or (isinstance(item, Entity) and item.kind == "folder"):
+            if isinstance(item, Entity) and self._service.entities.children(path):
+                raise ValidationError(f"Folder [{names.dotted(path)}] is not empty.")
+            self._service.delete(item, None)
+            return f"Folder [{names.dotted(path)}] dropped."
+        if not if_exists:
+            raise NotFound(f"Folder [{names.dotted(path)}] not found.")
+        return f"Folder [{names.dotted(path)}] does not exist."
+
+    def set_default_reflection(self, path: Path, enabled: bool) -> str:
+        """ALTER VDS ... SET ENABLE_DEFAULT_REFLECTION: may queries on this view use its default raw reflection?"""
+        entity = self._dataset(path)
+        self._service.entities.update(entity, {**entity.body, "defaultReflection": enabled})
+        return f"Default reflection {'enabled' if enabled else 'disabled'}"
+
+    def pinned_snapshots(self, path: Path) -> set[int]:
+        """Snapshots that views pin: they must survive VACUUM. Ids of other tables do no harm."""
+        texts = (view.body["sql"] for view in self._service.entities.of_kind("view"))
+        return {int(found) for text in texts for found in _PINNED.findall(text)}
+
+    # Reflections ------------------------------------------------------------------------------------------------
+
+    def create_reflection(self, dataset: Path, definition: Mapping[str, object]) -> str:
+        return self._reflections.create_from_sql(self._dataset(dataset), definition)
+
+    def drop_reflection(self, dataset: Path, name: str) -> str:
+        return self._reflections.drop_named(self._dataset(dataset), name)
+
+    def set_acceleration(self, dataset: Path, kind: Literal["RAW", "AGGREGATION"], *, enabled: bool) -> str:
+        return self._reflections.set_acceleration(self._dataset(dataset), kind, enabled=enabled)
+
+    def refresh_reflections(self, dataset: Path) -> str:
+        return self._reflections.refresh_from_sql(self._dataset(dataset))
+
+    def materializations(self, dataset: Path) -> Sequence[Materialization]:
+        return self._reflections.serving(dataset)
+
+    def _dataset(self, path: Path) -> Entity:
+        item = self._service.find(path)
+        if not isinstance(item, Entity) or item.kind not in ("view", "table"):
+            raise NotFound(f"Unable to find dataset {names.quoted(path)}")
+        return item
+
+
+def _candidates(path: Path, context: Path) -> list[Path]:
+    found = [(*context, *path), path] if context else [path]
+    # Some clients quote a whole schema as one identifier: "lake.silver"."orders".
+    found += [
+        tuple(part for name in candidate[:-1] for part in name.split(".")) + candidate[-1:]
+        for candidate in list(found)
+        if any("." in name for name in candidate[:-1])
+    ]
+    return found
+
+
+def _promotes(root: Entity) -> bool:
+    return bool(root.body.get("metadataPolicy", {}).get("autoPromoteDatasets", False))
+
+
+def _delete_missing(root: Entity, options: Mapping[str, object]) -> bool:
+    word = options.get("missing")
+    if word is None:
+        return bool(root.body.get("metadataPolicy", {}).get("deleteUnavailableDatasets", True))
+    return word == "DELETE"
+
+
+def _refresh_words(table: str, change: metadata.Change, *, force: bool) -> str:
+    if change == "MISSING":
+        return f"Table '{table}' no longer exists, metadata removed."
+    if change == "UNCHANGED" and not force:
+        return f"Table '{table}' read signature reviewed but source stated metadata is unchanged, no refresh occurred."
+    return f"Metadata for table '{table}' refreshed."

@@ -1,0 +1,176 @@
+"""Metadata of promoted folders: what the last refresh saw, and the refresh itself.
+
+Queries see the stored list of files. A file that lands later is invisible until the next refresh, as in Dremio; a
+pipeline that forgets to refresh must find that out here and not in production.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Literal
+
+import psycopg
+import pyarrow as pa
+from psycopg.types.json import Jsonb
+
+from embedded.sql import clock
+from embedded.sql.catalog import names, parquet
+from embedded.sql.catalog.s3_source import S3Source
+from embedded.sql.database import Database, Row
+from embedded.sql.datasets import Path
+from embedded.sql.engine.datatypes import parse_type, type_text
+from embedded.sql.errors import ValidationError
+
+Change = Literal["CHANGED", "UNCHANGED", "MISSING"]
+
+
+@dataclass(frozen=True)
+class KnownFile:
+    uri: str
+    size: int
+    etag: str
+    rows: int
+
+
+@dataclass(frozen=True)
+class Metadata:
+    """`version` grows with every refresh that found a change."""
+
+    version: int
+    refreshed_at: datetime
+    columns: pa.Schema
+    files: tuple[KnownFile, ...]
+
+    @property
+    def rows(self) -> int:
+        return sum(file.rows for file in self.files)
+
+
+class MetadataStore:
+    """Metadata by entity id, in PostgreSQL; the lists of files are read once and kept."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._guard = threading.RLock()
+        self._known: dict[str, Metadata] = {}
+
+    def get(self, entity_id: str) -> Metadata | None:
+        found = self._known.get(entity_id)
+        if found is None:
+            found = self._read(entity_id)
+            if found is not None:
+                self._known[entity_id] = found
+        return found
+
+    def _read(self, entity_id: str) -> Metadata | None:
+        with self._database.transaction() as connection:
+            # The two reads must see one refresh.
+            connection.execute("set transaction isolation level repeatable read")
+            row = connection.execute("select * from table_metadata where entity_id = %s", (entity_id,)).fetchone()
+            files = connection.execute(
+                "select uri, size, etag, row_count from table_files where entity_id = %s order by uri", (entity_id,)
+            ).fetchall()
+        if row is None:
+            return None
+        return Metadata(
+            version=row["version"],
+            refreshed_at=row["refreshed_at"],
+            columns=columns_from(row["columns"]),
+            files=tuple(KnownFile(f["uri"], f["size"], f["etag"], f["row_count"]) for f in files),
+        )
+
+    def write(self, entity_id: str, metadata: Metadata, connection: psycopg.Connection[Row]) -> None:
+        """Put it into the caller's transaction; `remember` it after the commit."""
+        connection.execute(
+            "insert into table_metadata (entity_id, version, refreshed_at, columns, row_count)"
+            " values (%s, %s, %s, %s, %s) on conflict (entity_id) do update set version = excluded.version,"
+            " refreshed_at = excluded.refreshed_at, columns = excluded.columns, row_count = excluded.row_count",
+            (entity_id, metadata.version, metadata.refreshed_at, Jsonb(columns_to(metadata.columns)), metadata.rows),
+        )
+        connection.execute(
+            "delete from table_files where entity_id = %s and uri != all(%s)",
+            (entity_id, [file.uri for file in metadata.files]),
+        )
+        with connection.cursor() as cursor:
+            cursor.executemany(
+                "insert into table_files (entity_id, uri, size, etag, row_count) values (%s, %s, %s, %s, %s)"
+                " on conflict (entity_id, uri) do update set size = excluded.size, etag = excluded.etag,"
+                " row_count = excluded.row_count",
+                [
+                    (entity_id, file.uri, file.size, file.etag, file.rows)
+                    for file in self._new_files(entity_id, metadata)
+                ],
+            )
+
+    def _new_files(self, entity_id: str, metadata: Metadata) -> list[KnownFile]:
+        before = self.get(entity_id)
+        known = set(before.files) if before else set()
+        return [file for file in metadata.files if file not in known]
+
+    def remember(self, entity_id: str, metadata: Metadata) -> None:
+        self._known[entity_id] = metadata
+
+    def save(self, entity_id: str, metadata: Metadata) -> None:
+        with self._guard, self._database.transaction() as connection:
+            self.write(entity_id, metadata, connection)
+        self.remember(entity_id, metadata)
+
+    def touch(self, entity_id: str, metadata: Metadata) -> None:
+        """Nothing changed; only the time of the refresh moves."""
+        fresh = Metadata(metadata.version, clock.now(), metadata.columns, metadata.files)
+        self._database.execute(
+            "update table_metadata set refreshed_at = %s where entity_id = %s", (fresh.refreshed_at, entity_id)
+        )
+        self.remember(entity_id, fresh)
+
+    def forget(self, entity_id: str) -> None:
+        """Drop the metadata, keep the table: the next query or refresh learns it anew."""
+        self._database.execute("delete from table_files where entity_id = %s", (entity_id,))
+        self._database.execute("delete from table_metadata where entity_id = %s", (entity_id,))
+        self._known.pop(entity_id, None)
+
+    def dropped(self, entity_ids: Sequence[str]) -> None:
+        """The entities are gone, and their rows with them."""
+        for entity_id in entity_ids:
+            self._known.pop(entity_id, None)
+
+
+def columns_to(schema: pa.Schema) -> list[list[str]]:
+    """Columns as JSON: pairs of name and Dremio type."""
+    return [[field.name, type_text(field.type)] for field in schema]
+
+
+def columns_from(pairs: Sequence[Sequence[str]]) -> pa.Schema:
+    return pa.schema([pa.field(name, parse_type(kind)) for name, kind in pairs])
+
+
+def learn(
+    source: S3Source, path: Path, before: Metadata | None, only: Sequence[str] = ()
+) -> tuple[Change, Metadata | None]:
+    """List the files of a promoted path and read the footers of the new ones.
+
+    With `only` (file names inside the folder) other files stay as they were. MISSING: no file is left.
+    Raises DataReadError for a file that is not Parquet, ValidationError for columns that cannot be united.
+    """
+    listed = source.files(path[1:])
+    if not listed:
+        return "MISSING", None
+    known = {file.uri: file for file in before.files} if before else {}
+    if only:
+        wanted = set(only)
+        listed = [(u, o) for u, o in listed if u in known or any(u.endswith(f"/{name}") for name in wanted)]
+    new = [(u, o) for u, o in listed if u not in known or (known[u].etag, known[u].size) != (o.etag, o.size)]
+    if before is not None and not new and len(listed) == len(known):
+        return "UNCHANGED", before
+    footers = parquet.read_footers([uri for uri, _ in new], source.access)
+    rows = {footer.uri: footer.rows for footer in footers}
+    files = tuple(KnownFile(u, o.size, o.etag, rows.get(u, known[u].rows if u in known else 0)) for u, o in listed)
+    # When every file is new nothing binds us to the old columns.
+    base = before.columns if before is not None and len(new) < len(listed) else None
+    columns = parquet.merge(base, footers, names.dotted(path))
+    if not columns.names:
+        raise ValidationError(f"The files of {names.dotted(path)} have no columns")
+    return "CHANGED", Metadata((before.version if before else 0) + 1, clock.now(), columns, files)

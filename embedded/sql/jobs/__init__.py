@@ -1,0 +1,1 @@
+"""Jobs: one SQL statement each, always asynchronous."""

@@ -1,0 +1,287 @@
+"""Reflections in PostgreSQL, with a copy of the living ones in memory."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+from typing import Any
+
+import psycopg
+from psycopg.types.json import Jsonb
+
+from embedded.sql import clock
+from embedded.sql.database import Database, Row
+from embedded.sql.datasets import Path
+from embedded.sql.reflections.model import Dependency, Reflection, Refresh
+
+RESTARTED = "The server stopped while the refresh was running"
+
+
+class ReflectionStore:
+    """Writers hold `guard`. Every method that changes something writes PostgreSQL first."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self.guard = threading.RLock()
+        self.reflections: dict[str, Reflection] = {}
+        self.done: dict[str, Refresh] = {}  # reflection id -> its newest usable materialization
+        self.dependencies: dict[str, tuple[Dependency, ...]] = {}
+        self.requests: dict[str, datetime] = {}  # dataset id -> when a refresh was last asked for
+        self.doomed: dict[str, datetime] = {}  # folder -> when it was given up
+
+    def load(self) -> None:
+        """Read all; what was running when the last server died is a failed refresh, and begins again."""
+        with self._database.transaction() as connection:
+            lost = connection.execute(
+                "update materializations set state = 'FAILED', failure_message = %s, finished_at = now()"
+                " where state = 'RUNNING' returning folder",
+                (RESTARTED,),
+            ).fetchall()
+            self._doom([row["folder"] for row in lost], connection)
+            connection.execute(
+                "update reflections set state = 'REFRESH' where state in ('REFRESHING', 'REFRESH_PENDING')"
+            )
+            self.reflections = {
+                str(row["id"]): _reflection(row) for row in connection.execute("select * from reflections")
+            }
+            newest = "select distinct on (reflection_id) * from materializations where state = 'DONE'"
+            rows = connection.execute(newest + " order by reflection_id, created_at desc")
+            self.done = {str(row["reflection_id"]): _refresh(row) for row in rows}
+            self._load_dependencies(connection)
+            requests = connection.execute("select * from refresh_requests")
+            self.requests = {str(row["dataset_id"]): row["requested_at"] for row in requests}
+            doomed = connection.execute("select * from doomed_folders")
+            self.doomed = {row["folder"]: row["doomed_at"] for row in doomed}
+
+    def _load_dependencies(self, connection: psycopg.Connection[Row]) -> None:
+        found: dict[str, list[Dependency]] = {}
+        for row in connection.execute("select * from reflection_dependencies order by dependency_path"):
+            path = tuple(row["dependency_path"])
+            entity = row["dependency_id"] if row["dependency_id"] != ".".join(path) else None
+            found.setdefault(str(row["reflection_id"]), []).append(Dependency(path, entity))
+        self.dependencies = {key: tuple(value) for key, value in found.items()}
+
+    # Definitions ------------------------------------------------------------------------------------------------
+
+    def insert(self, reflection: Reflection) -> None:
+        self._database.execute(
+            "insert into reflections (id, dataset_id, name, type, tag, enabled, definition, created_at, updated_at,"
+            " state) values (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s)",
+            (
+                reflection.id,
+                reflection.dataset_id,
+                reflection.name,
+                reflection.type,
+                reflection.tag,
+                reflection.enabled,
+                Jsonb(reflection.definition),
+                reflection.created_at,
+                reflection.updated_at,
+                reflection.state,
+            ),
+        )
+        with self.guard:
+            self.reflections[reflection.id] = reflection
+
+    def save(self, reflection: Reflection, connection: psycopg.Connection[Row] | None = None) -> None:
+        query = (
+            "update reflections set name = %s, tag = %s, enabled = %s, definition = %s, updated_at = %s, state = %s,"
+            " config_error = %s, failure_count = %s, last_failure_message = %s, last_failure_at = %s,"
+            " last_submitted_at = %s, requested_at = %s where id = %s"
+        )
+        values: tuple[Any, ...] = (
+            reflection.name,
+            reflection.tag,
+            reflection.enabled,
+            Jsonb(reflection.definition),
+            reflection.updated_at,
+            reflection.state,
+            reflection.config_error,
+            reflection.failure_count,
+            reflection.last_failure_message,
+            reflection.last_failure_at,
+            reflection.last_submitted_at,
+            reflection.requested_at,
+            reflection.id,
+        )
+        if connection is not None:
+            connection.execute(query, values)
+        else:
+            self._database.execute(query, values)
+
+    def delete(self, reflection_ids: Iterable[str]) -> None:
+        """Definitions go at once; their files are doomed and go later."""
+        ids = list(reflection_ids)
+        with self.guard, self._database.transaction() as connection:
+            rows = connection.execute(
+                "select distinct folder from materializations where reflection_id = any(%s::uuid[])", (ids,)
+            ).fetchall()
+            self._doom([row["folder"] for row in rows], connection)
+            connection.execute("delete from reflections where id = any(%s::uuid[])", (ids,))
+        self._drop(ids)
+
+    def dataset_gone(self, reflection_ids: Iterable[str]) -> None:
+        """The cascade has deleted the rows; what memory knows of their files is doomed."""
+        ids = list(reflection_ids)
+        folders = [self.done[i].folder for i in ids if i in self.done]
+        with self._database.transaction() as connection:
+            self._doom(folders, connection)
+        self._drop(ids)
+
+    def _drop(self, ids: Sequence[str]) -> None:
+        with self.guard:
+            for reflection_id in ids:
+                self.reflections.pop(reflection_id, None)
+                self.done.pop(reflection_id, None)
+                self.dependencies.pop(reflection_id, None)
+
+    def request(self, dataset_ids: Iterable[str], moment: datetime) -> None:
+        ids = list(dataset_ids)
+        with self.guard, self._database.transaction() as connection:
+            for dataset_id in ids:
+                connection.execute(
+                    "insert into refresh_requests (dataset_id, requested_at) values (%s, %s)"
+                    " on conflict (dataset_id) do update set requested_at = excluded.requested_at",
+                    (dataset_id, moment),
+                )
+        self.requests.update(dict.fromkeys(ids, moment))
+
+    # Refreshes --------------------------------------------------------------------------------------------------
+
+    def begin(self, reflection: Reflection, refresh: Refresh) -> None:
+        """The intent is durable before a file is written: nothing can be orphaned."""
+        with self._database.transaction() as connection:
+            self._insert_refresh(refresh, connection)
+            self.save(reflection, connection)
+
+    def _insert_refresh(self, refresh: Refresh, connection: psycopg.Connection[Row]) -> None:
+        connection.execute(
+            "insert into materializations (id, reflection_id, state, created_at, job_id, series_id, series_ordinal,"
+            " definition_tag, folder) values (%s, %s, %s, %s, %s, %s, %s, %s, %s)",
+            (
+                refresh.id,
+                refresh.reflection_id,
+                refresh.state,
+                refresh.created_at,
+                refresh.job_id,
+                refresh.series_id,
+                refresh.series_ordinal,
+                refresh.definition_tag,
+                refresh.folder,
+            ),
+        )
+
+    def succeed(
+        self, reflection: Reflection, refresh: Refresh, dependencies: tuple[Dependency, ...], own_folder: str
+    ) -> None:
+        """In one transaction: this one is DONE, the older ones are DEPRECATED and their files doomed."""
+        with self.guard, self._database.transaction() as connection:
+            self._write_end(refresh, connection)
+            old = connection.execute(
+                "update materializations set state = 'DEPRECATED' where reflection_id = %s and state = 'DONE'"
+                " and id != %s returning folder",
+                (reflection.id, refresh.id),
+            ).fetchall()
+            self._doom({row["folder"] for row in old} | {own_folder}, connection, kept=refresh.folder)
+            connection.execute("delete from reflection_dependencies where reflection_id = %s", (reflection.id,))
+            for dependency in dependencies:
+                connection.execute(
+                    "insert into reflection_dependencies values (%s, 'DATASET', %s, %s) on conflict do nothing",
+                    (reflection.id, dependency.entity_id or ".".join(dependency.path), list(dependency.path)),
+                )
+            self.save(reflection, connection)
+        with self.guard:
+            self.done[reflection.id] = refresh
+            self.dependencies[reflection.id] = dependencies
+
+    def fail(self, reflection: Reflection, refresh: Refresh) -> None:
+        with self.guard, self._database.transaction() as connection:
+            self._write_end(refresh, connection)
+            self._doom([refresh.folder], connection)
+            self.save(reflection, connection)
+
+    def _write_end(self, refresh: Refresh, connection: psycopg.Connection[Row]) -> None:
+        connection.execute(
+            "update materializations set state = %s, finished_at = %s, expires_at = %s, last_refresh_from_pds = %s,"
+            " refresh_method = %s, failure_message = %s, row_count = %s, size_bytes = %s, folder = %s, files = %s,"
+            " anchor_snapshot = %s, sources = %s where id = %s",
+            (
+                refresh.state,
+                refresh.finished_at,
+                refresh.expires_at,
+                refresh.last_refresh_from_pds,
+                refresh.refresh_method,
+                refresh.failure_message,
+                refresh.row_count,
+                refresh.size_bytes,
+                refresh.folder,
+                Jsonb(refresh.files),
+                refresh.anchor_snapshot,
+                Jsonb(refresh.sources),
+                refresh.id,
+            ),
+        )
+
+    def deprecate(self, reflection: Reflection) -> None:
+        """Nothing of this reflection may answer queries any more (it was changed, disabled, or its view was)."""
+        with self.guard, self._database.transaction() as connection:
+            old = connection.execute(
+                "update materializations set state = 'DEPRECATED' where reflection_id = %s and state = 'DONE'"
+                " returning folder",
+                (reflection.id,),
+            ).fetchall()
+            self._doom([row["folder"] for row in old], connection)
+            self.save(reflection, connection)
+        with self.guard:
+            self.done.pop(reflection.id, None)
+
+    def refreshes(self) -> list[Refresh]:
+        """All materializations that are remembered, oldest first."""
+        return [_refresh(row) for row in self._database.rows("select * from materializations order by created_at")]
+
+    # Files ------------------------------------------------------------------------------------------------------
+
+    def _doom(self, folders: Iterable[str], connection: psycopg.Connection[Row], kept: str = "") -> None:
+        moment = clock.now()
+        for folder in set(folders) - {"", kept}:
+            connection.execute(
+                "insert into doomed_folders (folder, doomed_at) values (%s, %s) on conflict do nothing",
+                (folder, moment),
+            )
+            self.doomed.setdefault(folder, moment)
+
+    def folder_gone(self, folder: str) -> None:
+        with self._database.transaction() as connection:
+            connection.execute("delete from doomed_folders where folder = %s", (folder,))
+            connection.execute(
+                "update materializations set state = 'DELETED' where folder = %s and state = 'DEPRECATED'", (folder,)
+            )
+        self.doomed.pop(folder, None)
+
+    def clean(self, before: datetime) -> None:
+        """Forget ended materializations older than this."""
+        self._database.execute(
+            "delete from materializations where finished_at < %s and state in ('FAILED', 'CANCELED', 'DELETED')",
+            (before,),
+        )
+
+    def dependency_paths(self, reflection_id: str) -> list[Path]:
+        return [dependency.path for dependency in self.dependencies.get(reflection_id, ())]
+
+
+def _reflection(row: Row) -> Reflection:
+    names: tuple[str, ...] = ("name", "type", "definition", "enabled", "tag", "created_at", "updated_at", "state")
+    names += ("config_error", "failure_count", "last_failure_message", "last_failure_at", "last_submitted_at")
+    names += ("requested_at",)
+    values: dict[str, Any] = {name: row[name] for name in names}
+    return Reflection(id=str(row["id"]), dataset_id=str(row["dataset_id"]), **values)
+
+
+def _refresh(row: Row) -> Refresh:
+    names: tuple[str, ...] = ("state", "created_at", "finished_at", "expires_at", "last_refresh_from_pds", "series_id")
+    names += ("series_ordinal", "definition_tag", "refresh_method", "failure_message", "row_count", "size_bytes")
+    names += ("folder", "files", "anchor_snapshot", "sources")
+    values: dict[str, Any] = {name: row[name] for name in names}
+    job_id = str(row["job_id"]) if row["job_id"] else None
+    return Refresh(id=str(row["id"]), reflection_id=str(row["reflection_id"]), job_id=job_id, **values)

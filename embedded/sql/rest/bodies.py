@@ -1,0 +1,143 @@
+"""Request bodies. Unknown fields are refused, as Dremio refuses them."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class Body(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+
+class Login(Body):
+    userName: str
+    password: str
+
+
+class FirstUser(Body):
+    userName: str
+    firstName: str = ""
+    lastName: str = ""
+    email: str = ""
+    createdAt: int | None = None
+    password: str
+
+
+class Sql(Body):
+    sql: str
+    context: list[str] | None = None
+    references: dict[str, Any] | None = None
+    engineName: str | None = None
+
+
+class NewToken(Body):
+    label: str
+    millisecondsToExpire: int
+
+
+class Entity(Body):
+    """Any catalog entity as clients send it: what the server itself sets may come back and is ignored."""
+
+    entityType: Literal["space", "folder", "source", "dataset", "home", "file", "function"]
+    id: str | None = None
+    tag: str | None = None
+    name: str | None = None
+    path: list[str] | None = None
+    type: str | None = None
+    sql: str | None = None
+    sqlContext: list[str] | None = None
+    format: dict[str, Any] | None = None
+    config: dict[str, Any] | None = None
+    metadataPolicy: dict[str, Any] | None = None
+    accelerationRefreshPolicy: dict[str, Any] | None = None
+    accelerationGracePeriodMs: int | None = None
+    accelerationRefreshPeriodMs: int | None = None
+    accelerationRefreshSchedule: str | None = None
+    accelerationActivePolicyType: str | None = None
+    accelerationRefreshOnDataChanges: bool | None = None
+    accelerationNeverExpire: bool | None = None
+    accelerationNeverRefresh: bool | None = None
+    allowCrossSourceSelection: bool | None = None
+    disableMetadataValidityCheck: bool | None = None
+    description: str | None = None
+    # Set by the server.
+    createdAt: Any = None
+    state: Any = None
+    children: Any = None
+    fields: Any = None
+    owner: Any = None
+    permissions: Any = None
+    accessControlList: Any = None
+    isMetadataExpired: Any = None
+    lastMetadataRefreshAt: Any = None
+    approximateStatisticsAllowed: Any = None
+    checkTableAuthorizer: Any = None
+    sourceChangeState: Any = None
+
+
+SOURCE_OPTIONS = (
+    "metadataPolicy",
+    "accelerationGracePeriodMs",
+    "accelerationRefreshPeriodMs",
+    "accelerationRefreshSchedule",
+    "accelerationActivePolicyType",
+    "accelerationRefreshOnDataChanges",
+    "accelerationNeverExpire",
+    "accelerationNeverRefresh",
+    "allowCrossSourceSelection",
+    "disableMetadataValidityCheck",
+)
+
+
+class Wiki(Body):
+    text: str
+    version: int | None = None
+
+
+class Tags(Body):
+    tags: list[str]
+    version: str | int | None = None
+
+
+class Reflection(Body):
+    type: str | None = None
+    name: str | None = None
+    datasetId: str | None = None
+    enabled: bool
+    tag: str | None = None
+    displayFields: list[dict[str, Any]] | None = None
+    dimensionFields: list[dict[str, Any]] | None = None
+    dateFields: list[dict[str, Any]] | None = None  # what dbt-dremio sends
+    measureFields: list[dict[str, Any]] | None = None
+    partitionFields: list[dict[str, Any]] | None = None
+    distributionFields: list[dict[str, Any]] | None = None
+    sortFields: list[dict[str, Any]] | None = None
+    partitionDistributionStrategy: str | None = None
+    arrowCachingEnabled: bool | None = None
+    entityType: str | None = None
+    # Set by the server.
+    id: str | None = None
+    createdAt: Any = None
+    updatedAt: Any = None
+    currentSizeBytes: Any = None
+    totalSizeBytes: Any = None
+    status: Any = None
+    canView: Any = None
+    canAlter: Any = None
+    datasetName: Any = None
+    datasetType: Any = None
+    reflectionMode: Any = None
+    recordCount: Any = None
+    consideredCount: Any = None
+    matchedCount: Any = None
+    acceleratedCount: Any = None
+
+
+class ByPaths(Body):
+    paths: list[list[str]] = Field(max_length=50)
+
+
+class ByIds(Body):
+    ids: list[str] = Field(max_length=50)

@@ -1,0 +1,196 @@
+"""/catalog: spaces, folders, views, sources, promoted tables."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from starlette.responses import JSONResponse, Response
+
+from embedded.sql.catalog.entities import Entity, check_tag
+from embedded.sql.catalog.service import CatalogService, Item, Place
+from embedded.sql.errors import NotFound, SqlError, UnsupportedError, ValidationError
+from embedded.sql.rest import bodies, render
+from embedded.sql.rest.app import Endpoint
+from embedded.sql.rest.calls import Call, empty
+
+
+class CatalogHandlers:
+    """`refresh` asks for a refresh of the reflections on a dataset."""
+
+    def __init__(self, service: CatalogService, refresh: Callable[[Entity], None]) -> None:
+        self._service = service
+        self._refresh = refresh
+
+    def endpoints(self) -> list[Endpoint]:
+        base = "/api/v3/catalog"
+        return [
+            Endpoint("GET", base, self.roots),
+            Endpoint("POST", base, self.create),
+            Endpoint("GET", f"{base}/search", self.search),
+            Endpoint("POST", f"{base}/by-ids", self.by_ids),
+            Endpoint("POST", f"{base}/by-paths", self.by_paths),
+            Endpoint("GET", f"{base}/by-path/{{tail:path}}", self.by_path),
+            Endpoint("GET", f"{base}/{{id}}", self.by_id),
+            Endpoint("POST", f"{base}/{{id}}", self.promote),
+            Endpoint("PUT", f"{base}/{{id}}", self.replace),
+            Endpoint("DELETE", f"{base}/{{id}}", self.delete),
+            Endpoint("POST", f"{base}/{{id}}/refresh", self.refresh),
+        ]
+
+    # Reading ----------------------------------------------------------------------------------------------------
+
+    def roots(self, call: Call) -> Response:
+        entities = self._service.entities.of_kind("home", "space", "source")
+        return JSONResponse({"data": [render.item(self._service, entity) for entity in entities]})
+
+    def by_path(self, call: Call) -> Response:
+        if not call.tail:
+            raise NotFound("Could not find entity with path []")
+        return self._answer(self._service.by_path(call.tail), call)
+
+    def by_id(self, call: Call) -> Response:
+        return self._answer(self._service.by_id(call.parameters["id"]), call)
+
+    def _answer(self, found: Item, call: Call) -> Response:
+        most = call.integer("maxChildren", 0)
+        token = call.integer("pageToken", 0)
+        if token and not most:
+            most = 500
+        children = call.query.get("exclude", "") != "children"
+        return JSONResponse(render.entity(self._service, found, children=children, first=token, most=most))
+
+    def search(self, call: Call) -> Response:
+        """Entities whose path holds the words of `query`."""
+        words = call.query.get("query", "").lower().split()
+        kinds = self._service.entities.of_kind("home", "space", "source", "folder", "view", "table")
+        found = [e for e in kinds if all(word in ".".join(e.key) for word in words)]
+        return JSONResponse({"data": [render.item(self._service, entity) for entity in found]})
+
+    def by_ids(self, call: Call) -> Response:
+        return self._many([lambda i=i: self._service.by_id(i) for i in call.body(bodies.ByIds).ids])  # type: ignore[misc]
+
+    def by_paths(self, call: Call) -> Response:
+        paths = call.body(bodies.ByPaths).paths
+        return self._many([lambda p=p: self._service.by_path(tuple(p)) for p in paths])  # type: ignore[misc]
+
+    def _many(self, reads: list[Callable[[], Item]]) -> Response:
+        found: list[dict[str, Any]] = []
+        for read in reads:
+            try:
+                found.append(render.entity(self._service, read(), children=False))
+            except SqlError as error:
+                found.append({"errorMessage": error.message})
+        return JSONResponse({"data": found})
+
+    # Writing ----------------------------------------------------------------------------------------------------
+
+    def create(self, call: Call) -> Response:
+        body = call.body(bodies.Entity)
+        makers: dict[str, Callable[[Call, bodies.Entity], Item]] = {
+            "space": self._space,
+            "folder": self._folder,
+            "source": self._source,
+            "dataset": self._view,
+        }
+        if body.entityType not in makers:
+            raise UnsupportedError(f"Entities of type [{body.entityType}] cannot be created here")
+        return JSONResponse(render.entity(self._service, makers[body.entityType](call, body)))
+
+    def _space(self, call: Call, body: bodies.Entity) -> Item:
+        return self._service.create_space(_need(body.name, "name"))
+
+    def _folder(self, call: Call, body: bodies.Entity) -> Item:
+        return self._service.create_folder(tuple(_need(body.path, "path")))
+
+    def _source(self, call: Call, body: bodies.Entity) -> Item:
+        options = _options(body)
+        return self._service.create_source(
+            _need(body.name, "name"), _need(body.type, "type"), body.config or {}, options
+        )
+
+    def _view(self, call: Call, body: bodies.Entity) -> Item:
+        if body.type != "VIRTUAL_DATASET":
+            raise ValidationError("Only virtual datasets can be created here; promote a folder with POST /catalog/{id}")
+        return self._service.save_view(
+            tuple(_need(body.path, "path")),
+            _need(body.sql, "sql"),
+            tuple(body.sqlContext or ()),
+            owner=call.caller.name,
+        )
+
+    def promote(self, call: Call) -> Response:
+        body = call.body(bodies.Entity)
+        found = self._service.by_id(call.parameters["id"])
+        if body.entityType != "dataset" or body.type != "PHYSICAL_DATASET":
+            raise ValidationError("Promotion needs entityType dataset and type PHYSICAL_DATASET")
+        if not isinstance(found, Place):
+            raise ValidationError(f"[{'.'.join(found.path)}] is already a dataset or no folder of files")
+        entity = self._service.promote(found.path, _need(body.format, "format"))
+        if body.accelerationRefreshPolicy:
+            policy = {"accelerationRefreshPolicy": body.accelerationRefreshPolicy}
+            entity = self._service.entities.update(entity, {**entity.body, **policy})
+        return JSONResponse(render.entity(self._service, entity))
+
+    def replace(self, call: Call) -> Response:
+        """PUT: the whole entity, with the tag that was read."""
+        body = call.body(bodies.Entity)
+        found = self._service.by_id(call.parameters["id"])
+        if isinstance(found, Place):
+            raise ValidationError(f"[{'.'.join(found.path)}] cannot be changed")
+        _check_same(found, body)
+        if found.kind == "source":
+            found = self._service.update_source(
+                found, body.tag, _need(body.type, "type"), body.config or {}, _options(body)
+            )
+        elif found.kind == "view":
+            found = self._service.update_view(
+                found, body.tag, _need(body.sql, "sql"), tuple(body.sqlContext or ()), owner=call.caller.name
+            )
+            found = self._keep_policy(found, body)
+        elif found.kind == "table":
+            check_tag(found, body.tag)
+            found = self._keep_policy(found, body)
+        else:
+            check_tag(found, body.tag)
+        return JSONResponse(render.entity(self._service, found))
+
+    def _keep_policy(self, found: Entity, body: bodies.Entity) -> Entity:
+        if body.accelerationRefreshPolicy == found.body.get("accelerationRefreshPolicy"):
+            return found
+        changed = {**found.body, "accelerationRefreshPolicy": body.accelerationRefreshPolicy}
+        return self._service.entities.update(found, changed)
+
+    def delete(self, call: Call) -> Response:
+        self._service.delete(self._service.by_id(call.parameters["id"]), call.query.get("tag"))
+        return empty()
+
+    def refresh(self, call: Call) -> Response:
+        self._refresh(self._service.dataset(call.parameters["id"]))
+        return empty()
+
+
+def _need(value: Any, name: str) -> Any:
+    if not value:
+        raise ValidationError(f"Invalid value found at: {name}")
+    return value
+
+
+def _options(body: bodies.Entity) -> dict[str, Any]:
+    chosen = {name: getattr(body, name) for name in bodies.SOURCE_OPTIONS if getattr(body, name) is not None}
+    policy = chosen.get("metadataPolicy", {})
+    for name in ("authTTLMs", "namesRefreshMs", "datasetRefreshAfterMs", "datasetExpireAfterMs"):
+        if name in policy and int(policy[name]) < 60_000:
+            raise ValidationError(f"Invalid value found at: metadataPolicy.{name} (at least 60000)")
+    return chosen
+
+
+def _check_same(found: Entity, body: bodies.Entity) -> None:
+    kind = "dataset" if found.kind in ("view", "table") else found.kind
+    if body.entityType != kind:
+        raise ValidationError(f"The entity is a [{kind}], not a [{body.entityType}]")
+    if body.id is not None and body.id != found.id:
+        raise ValidationError("Invalid value found at: id")
+    path = tuple(body.path) if body.path is not None else (body.name,) if body.name is not None else found.path
+    if tuple(part.lower() for part in path if part) != found.key:
+        raise ValidationError("An entity cannot be renamed or moved here")

@@ -1,0 +1,198 @@
+"""Puts the parts together, and takes them apart again in order."""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+import threading
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import pyarrow as pa
+from starlette.responses import JSONResponse, Response
+from starlette.types import ASGIApp
+
+from embedded.sql import clock, system_rows
+from embedded.sql.catalog.engine_catalog import EngineCatalog
+from embedded.sql.catalog.information_schema import InformationSchema
+from embedded.sql.catalog.service import CatalogService
+from embedded.sql.catalog.system_tables import SystemTables
+from embedded.sql.database import Database, SingleServerLock, migrate
+from embedded.sql.datasets import Outcome, Path, Session
+from embedded.sql.engine_port import Cancellation, Engine, MakeEngine
+from embedded.sql.faults import Faults
+from embedded.sql.identity import Identity
+from embedded.sql.jobs import model
+from embedded.sql.jobs.model import Job
+from embedded.sql.jobs.results import Results
+from embedded.sql.jobs.service import Jobs, current
+from embedded.sql.jobs.store import JobStore
+from embedded.sql.reflections.builder import EngineBuilder
+from embedded.sql.reflections.files import Distributed
+from embedded.sql.reflections.manager import ReflectionManager
+from embedded.sql.reflections.service import Reflections
+from embedded.sql.reflections.store import ReflectionStore
+from embedded.sql.rest import app
+from embedded.sql.rest.app import Endpoint
+from embedded.sql.rest.calls import Call, empty
+from embedded.sql.rest.catalog import CatalogHandlers
+from embedded.sql.rest.collaboration import CollaborationHandlers
+from embedded.sql.rest.jobs import JobHandlers
+from embedded.sql.rest.login import LoginHandlers
+from embedded.sql.rest.reflections import ReflectionHandlers
+from embedded.sql.rest.sources_v2 import SourceV2Handlers
+from embedded.sql.settings import Settings
+
+log = logging.getLogger(__name__)
+
+CLEAN_EVERY = 600.0  # seconds
+
+
+class SqlServer:
+    """One server over one database. `start` does everything that may fail; `app` is then ready to serve."""
+
+    def __init__(self, settings: Settings, make_engine: MakeEngine) -> None:
+        self.settings = settings
+        self._make_engine = make_engine
+        self.database = Database(settings.database_url)
+        self._lock = SingleServerLock(settings.database_url)
+        self._stopping = threading.Event()
+        self._steps: list[Callable[[], None]] = []  # how to undo what was started
+
+    def start(self, on_lost: Callable[[str], None]) -> None:
+        """Raises DatabaseError, SettingsError or SqlError with words that say what to do.
+
+        `on_lost` is called when another server has taken the database over: this one must end.
+        """
+        self._lock.acquire()
+        self._steps.append(self._lock.release)
+        self.database.open()
+        self._steps.append(self.database.close)
+        migrate(self.database)
+        self._make_parts()
+        self.identity.load(self.settings.admin_user, self.settings.admin_password)
+        self.catalog.entities.load()
+        for user in self.identity.users():
+            self.catalog.create_home(user.name)
+        self._reflection_store.load()
+        self.jobs.start()
+        self._steps.append(self.jobs.stop)
+        self.manager.start()
+        self._steps.append(self.manager.stop)
+        threading.Thread(target=self._keep_house, name="housekeeping", daemon=True).start()
+        self._lock.watch(on_lost)
+
+    def stop(self) -> None:
+        """Undo `start`, last step first; every step is tried."""
+        self._stopping.set()
+        while self._steps:
+            step = self._steps.pop()
+            try:
+                step()
+            except Exception:
+                log.exception("Stopping was not clean")
+
+    def _make_parts(self) -> None:
+        settings = self.settings
+        scratch = settings.scratch / "engine"
+        shutil.rmtree(scratch, ignore_errors=True)  # spill files of a killed server
+        scratch.mkdir(parents=True, exist_ok=True)
+        self.identity = Identity(self.database)
+        self.faults = Faults(settings.faults, self.identity.expire_login_tokens)
+        self.catalog = CatalogService(self.database, lambda sql, context: self.engine.describe(sql, context))
+        self._reflection_store = ReflectionStore(self.database)
+        self.reflections = Reflections(self._reflection_store, self.catalog, settings.edition, settings.dist_access)
+        self._job_store = JobStore(self.database)
+        self.results = Results(settings.scratch / "results")
+        self.jobs = Jobs(
+            self._job_store,
+            self.results,
+            lambda job_id: self.engine.interrupt(job_id),
+            workers=settings.workers,
+            queue_limit=settings.queue_limit,
+            time_limit=settings.query_timeout,
+        )
+        rows = system_rows.SystemRows(self.reflections, self.catalog, self.jobs, settings)
+        self._system = SystemTables(rows.by_name())
+        self._information_schema = InformationSchema(self.catalog, self._system.schemas)
+        self.engine_catalog = EngineCatalog(
+            self.catalog, self.reflections, self._system_table, _planning, _user_of_current_job
+        )
+        threads = settings.threads or os.cpu_count() or 2
+        self.engine: Engine = self._make_engine(self.engine_catalog, scratch, settings.memory_limit, threads)
+        self._steps.append(self.engine.close)
+        distributed = Distributed(settings.dist_root, settings.dist_access)
+        builder = EngineBuilder(self.engine, self.engine_catalog, distributed)
+        self.manager = ReflectionManager(self.reflections, self.catalog, self.jobs, builder, distributed, self.faults)
+
+    def _system_table(self, path: Path) -> pa.Table | None:
+        if len(path) != 2:
+            return None
+        if path[0].lower() == "sys":
+            return self._system.table(path[1])
+        return self._information_schema.table(path[1])
+
+    # Jobs -------------------------------------------------------------------------------------------------------
+
+    def run(self, job: Job) -> Outcome:
+        """Carry out a job's statement, in a worker."""
+        self.faults.before_job(job.cancelled)
+        session = Session(job.user, job.context, job.id)
+        outcome = self.engine.execute(job.sql, session, cancelled=Cancellation(job))
+        self.reflections.count(outcome.reflections)
+        return outcome
+
+    def _dataset_id(self, path: Path) -> str | None:
+        entity = self.catalog.entities.find(path)
+        return entity.id if entity is not None else None
+
+    def _keep_house(self) -> None:
+        while True:
+            try:
+                self.jobs.clean(self.settings.job_retention, self.settings.result_retention)
+                self._reflection_store.clean(clock.now() - system_rows.MATERIALIZATION_MEMORY)
+            except Exception:
+                log.exception("Housekeeping failed; it is tried again")
+            if self._stopping.wait(CLEAN_EVERY):
+                return
+
+    # The wire ---------------------------------------------------------------------------------------------------
+
+    def application(self) -> ASGIApp:
+        """Call it after `start`."""
+        handlers: Iterable[Any] = (
+            LoginHandlers(self.identity, self.database, self.catalog),
+            JobHandlers(self.jobs, self.results, self.run, self._dataset_id),
+            CatalogHandlers(self.catalog, self.reflections.request_dataset),
+            CollaborationHandlers(self.catalog, self.database),
+            ReflectionHandlers(self.reflections, self.catalog),
+            SourceV2Handlers(self.catalog),
+        )
+        endpoints = [endpoint for part in handlers for endpoint in part.endpoints()]
+        if self.faults.enabled:
+            endpoints += [
+                Endpoint("POST", "/faults", self._add_faults),
+                Endpoint("DELETE", "/faults", self._clear_faults),
+            ]
+        return app.build(endpoints, self.identity, self.faults)
+
+    def _add_faults(self, call: Call) -> Response:
+        self.faults.add(call.json())
+        return JSONResponse({"ok": True})
+
+    def _clear_faults(self, call: Call) -> Response:
+        self.faults.clear()
+        return empty()
+
+
+def _planning() -> None:
+    """The first look at a name ends the retrieval of metadata."""
+    job = current()
+    if job is not None:
+        job.advance(model.PLANNING)
+
+
+def _user_of_current_job() -> str:
+    job = current()
+    return job.user if job is not None else ""

@@ -1,0 +1,129 @@
+"""What the server needs to know, read once from the environment. Secrets never appear in a repr."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+from urllib.parse import urlsplit
+
+from embedded.sql.datasets import S3Access
+
+Edition = Literal["community", "enterprise"]
+
+_NEEDED = (
+    "DATABASE_URL",
+    "ADMIN_USER",
+    "ADMIN_PASSWORD",
+    "DIST",
+    "DIST_ENDPOINT",
+    "DIST_ACCESS_KEY",
+    "DIST_SECRET_KEY",
+    "SCRATCH",
+)
+
+
+class SettingsError(ValueError):
+    """A variable is missing or wrong; the message names it."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """One server. Durations are seconds, sizes are bytes unless the name says otherwise."""
+
+    port: int
+    database_url: str = field(repr=False)
+    admin_user: str
+    admin_password: str = field(repr=False)
+    dist_bucket: str
+    dist_prefix: str
+    dist_access: S3Access
+    scratch: Path
+    memory_limit: str = "1500MB"
+    edition: Edition = "enterprise"
+    faults: Mapping[str, Any] | None = None  # None: the fault endpoint does not exist
+    host: str = "127.0.0.1"
+    workers: int = 4
+    queue_limit: int = 2000
+    query_timeout: float = 3600.0
+    job_retention: float = 7 * 86400.0
+    result_retention: float = 86400.0
+    threads: int | None = None
+
+    @property
+    def dist_root(self) -> str:
+        """`s3://bucket[/prefix]`, without a closing slash."""
+        return f"s3://{self.dist_bucket}/{self.dist_prefix}".rstrip("/")
+
+
+def from_environment(environment: Mapping[str, str] | None = None) -> Settings:
+    """Read `LAKEHOUSE_SQL_*`. Raises SettingsError that lists every missing variable at once."""
+    env = os.environ if environment is None else environment
+    missing = [f"LAKEHOUSE_SQL_{name}" for name in _NEEDED if not env.get(f"LAKEHOUSE_SQL_{name}")]
+    if missing:
+        raise SettingsError(f"Set these environment variables: {', '.join(missing)}")
+
+    def get(name: str, default: str = "") -> str:
+        return env.get(f"LAKEHOUSE_SQL_{name}") or default
+
+    bucket, prefix = _dist(get("DIST"))
+    edition = get("EDITION", "enterprise")
+    if edition not in ("community", "enterprise"):
+        raise SettingsError(f"LAKEHOUSE_SQL_EDITION must be community or enterprise, not {edition!r}")
+    return Settings(
+        port=_number("PORT", get("PORT", "9047"), int),
+        host=get("HOST", "127.0.0.1"),
+        database_url=get("DATABASE_URL"),
+        admin_user=get("ADMIN_USER"),
+        admin_password=get("ADMIN_PASSWORD"),
+        dist_bucket=bucket,
+        dist_prefix=prefix,
+        dist_access=_access(get("DIST_ENDPOINT"), get("DIST_ACCESS_KEY"), get("DIST_SECRET_KEY")),
+        scratch=Path(get("SCRATCH")),
+        memory_limit=get("MEMORY_LIMIT", "1500MB"),
+        edition="community" if edition == "community" else "enterprise",
+        faults=_faults(get("FAULTS")),
+        workers=_number("WORKERS", get("WORKERS", "4"), int),
+        query_timeout=_number("QUERY_TIMEOUT", get("QUERY_TIMEOUT", "3600"), float),
+        job_retention=_number("JOB_RETENTION", get("JOB_RETENTION", str(7 * 86400)), float),
+        result_retention=_number("RESULT_RETENTION", get("RESULT_RETENTION", "86400"), float),
+        threads=_number("THREADS", get("THREADS"), int) if get("THREADS") else None,
+    )
+
+
+def _dist(uri: str) -> tuple[str, str]:
+    parts = urlsplit(uri)
+    if parts.scheme != "s3" or not parts.netloc:
+        raise SettingsError(f"LAKEHOUSE_SQL_DIST must look like s3://bucket[/prefix], not {uri!r}")
+    return parts.netloc, parts.path.strip("/")
+
+
+def _access(endpoint: str, access_key: str, secret_key: str) -> S3Access:
+    secure = endpoint.startswith("https://")
+    host = endpoint.removeprefix("https://").removeprefix("http://").rstrip("/")
+    return S3Access(endpoint=host, access_key=access_key, secret_key=secret_key, secure=secure)
+
+
+def _number(name: str, text: str, kind: type[Any]) -> Any:
+    try:
+        value = kind(text)
+    except ValueError:
+        raise SettingsError(f"LAKEHOUSE_SQL_{name} must be a number, not {text!r}") from None
+    if value <= 0:
+        raise SettingsError(f"LAKEHOUSE_SQL_{name} must be above 0, not {text!r}")
+    return value
+
+
+def _faults(text: str) -> Mapping[str, Any] | None:
+    if not text:
+        return None
+    try:
+        faults = json.loads(text)
+    except ValueError as error:
+        raise SettingsError(f"LAKEHOUSE_SQL_FAULTS is not JSON: {error}") from None
+    if not isinstance(faults, dict):
+        raise SettingsError("LAKEHOUSE_SQL_FAULTS must be a JSON object")
+    return faults

@@ -1,4 +1,4 @@
-{# Before anything runs: the folders exist, and tables that killed runs left behind are gone. Other runs' are younger. #}
+{# Before anything runs: the folders exist, and what killed runs left behind is gone. Other runs' is younger. #}
 {% macro prepare_lake() -%}
   {%- if execute and flags.WHICH in ['run', 'build'] -%}
     {%- for folder in ['silver', 'gold'] -%}

@@ -25,8 +25,9 @@ def quiet(_: str) -> None:
 
 @pytest.fixture(scope="module")
 def dsn(source_postgres) -> str:
-    source.load(source_postgres, "tiny", quiet)
-    return source_postgres
+    url = source_postgres.dsn("retail")
+    source.load(url, "tiny", quiet)
+    return str(url)
 
 
 @pytest.fixture

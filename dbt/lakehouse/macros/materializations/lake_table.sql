@@ -50,13 +50,14 @@
   {%- if data_type == 'decimal' -%}
     {{ return('decimal(' ~ precision | int ~ ', ' ~ scale | int ~ ')') }}
   {%- endif -%}
-  {{ return({'character varying': 'varchar', 'binary varying': 'varbinary', 'integer': 'int'}.get(data_type, data_type)) }}
+  {%- set names = {'character varying': 'varchar', 'binary varying': 'varbinary', 'integer': 'int'} -%}
+  {{ return(names.get(data_type, data_type)) }}
 {%- endmacro %}
 
 {% macro lake_key(required=true) -%}
   {%- set key = config.get('unique_key') -%}
   {%- if not key and required -%}
-    {{ exceptions.raise_compiler_error(model.name ~ ": " ~ model.config.materialized ~ " needs unique_key, a list of columns") }}
+    {{ exceptions.raise_compiler_error(model.name ~ ': ' ~ model.config.materialized ~ ' needs unique_key, a list') }}
   {%- endif -%}
   {{ return([key] if key is string else key) }}
 {%- endmacro %}

@@ -5,7 +5,8 @@
 ) }}
 
 with lines as (
-    select * from {{ ref('sales_lines') }} where {{ in_periods() }}
+    select * from {{ ref('sales_lines') }}
+    where {{ in_periods() }}
 ),
 
 periods as (
@@ -18,20 +19,29 @@ periods as (
 ),
 
 basket_categories as (
-    select distinct order_month, order_id, product_category
+    select distinct
+        order_month,
+        order_id,
+        product_category
     from lines
     where product_category <> 'UNKNOWN' and department <> 'COUPON' and product_category <> 'COUPON/MISC ITEMS'
 ),
 
 categories as (
-    select order_month, product_category, count(*) as baskets
+    select
+        order_month,
+        product_category,
+        count(*) as baskets
     from basket_categories
     group by order_month, product_category
 ),
 
 {# A pair is no more frequent than its rarer half: leaving rare categories out first loses no pair that counts. #}
 frequent as (
-    select b.order_month, b.order_id, b.product_category
+    select
+        b.order_month,
+        b.order_id,
+        b.product_category
     from basket_categories as b
     inner join categories as c on b.order_month = c.order_month and b.product_category = c.product_category
     inner join periods as p on b.order_month = p.order_month
@@ -66,7 +76,8 @@ select
     cast(cast(x.baskets_both as double) / p.baskets as decimal(9, 6)) as support,
     cast(cast(x.baskets_both as double) / a.baskets as decimal(9, 6)) as confidence_a_to_b,
     cast(cast(x.baskets_both as double) / b.baskets as decimal(9, 6)) as confidence_b_to_a,
-    cast(cast(x.baskets_both as double) * p.baskets / (cast(a.baskets as double) * b.baskets) as decimal(12, 6)) as lift,
+    cast(cast(x.baskets_both as double) * p.baskets / (cast(a.baskets as double) * b.baskets) as decimal(12, 6))
+        as lift,
     p._fingerprint
 from pairs as x
 inner join periods as p on x.order_month = p.order_month

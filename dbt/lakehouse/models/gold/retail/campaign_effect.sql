@@ -11,7 +11,10 @@ with household_days as (
 ),
 
 observed as (
-    select min(order_date) as first_date, max(order_date) as last_date from household_days
+    select
+        min(order_date) as first_date,
+        max(order_date) as last_date
+    from household_days
 ),
 
 targeted as (

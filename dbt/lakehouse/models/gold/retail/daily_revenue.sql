@@ -5,7 +5,8 @@
 ) }}
 
 with lines as (
-    select * from {{ ref('sales_lines') }} where {{ in_periods() }}
+    select * from {{ ref('sales_lines') }}
+    where {{ in_periods() }}
 ),
 
 periods as (

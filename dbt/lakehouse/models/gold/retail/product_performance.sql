@@ -5,7 +5,8 @@
 ) }}
 
 with lines as (
-    select * from {{ ref('sales_lines') }} where {{ in_periods() }}
+    select * from {{ ref('sales_lines') }}
+    where {{ in_periods() }}
 ),
 
 periods as (
@@ -47,9 +48,9 @@ select
     m.list_value,
     m.discount,
     m.revenue,
-    row_number() over (partition by m.order_month order by m.revenue desc, m.product_id) as revenue_rank,
+    row_number() over (partition by m.order_month order by m.revenue desc, m.product_id asc) as revenue_rank,
     row_number() over (
-        partition by m.order_month, m.department order by m.revenue desc, m.product_id
+        partition by m.order_month, m.department order by m.revenue desc, m.product_id asc
     ) as department_rank,
     p._fingerprint
 from products as m

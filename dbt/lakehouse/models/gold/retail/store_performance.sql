@@ -5,7 +5,8 @@
 ) }}
 
 with lines as (
-    select * from {{ ref('sales_lines') }} where {{ in_periods() }}
+    select * from {{ ref('sales_lines') }}
+    where {{ in_periods() }}
 ),
 
 periods as (
@@ -42,7 +43,7 @@ select
     m.discount,
     m.revenue,
     cast(cast(m.revenue as double) / m.orders as decimal(18, 2)) as average_basket,
-    row_number() over (partition by m.order_month order by m.revenue desc, m.store_id) as revenue_rank,
+    row_number() over (partition by m.order_month order by m.revenue desc, m.store_id asc) as revenue_rank,
     p._fingerprint
 from stores as m
 inner join periods as p on m.order_month = p.order_month

@@ -18,7 +18,11 @@ with newest as (
 ),
 
 known_coupons as (
-    select distinct coupon_upc, campaign_id from {{ ref('coupons') }} where _quarantine_reason is null
+    select distinct
+        coupon_upc,
+        campaign_id
+    from {{ ref('coupons') }}
+    where _quarantine_reason is null
 ),
 
 judged as (

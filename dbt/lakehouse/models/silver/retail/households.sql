@@ -1,13 +1,14 @@
 {{ config(materialized='lake_merge', unique_key=['household_id']) }}
 
-{% set unknown = [
-    'age_range is null', 'income_range is null', 'home_ownership is null', 'marital_status is null',
-    'household_size is null', 'household_composition is null', 'kids_count is null'
+{% set known = [
+    'age_range', 'income_range', 'home_ownership', 'marital_status', 'household_size', 'household_composition',
+    'kids_count'
 ] %}
+{% set none_known = 'coalesce(' ~ known | join(', ') ~ ') is null' %}
+{% set some_unknown = '(' ~ known | join(' is null or ') ~ ' is null)' %}
 {% set rules = [
-    {'code': 'no_demographics', 'when': unknown | join(' and '), 'points': 20},
-    {'code': 'partial_demographics', 'when': '(' ~ unknown | join(' or ') ~ ') and not (' ~ unknown | join(' and ') ~ ')',
-        'points': 5},
+    {'code': 'no_demographics', 'when': none_known, 'points': 20},
+    {'code': 'partial_demographics', 'when': some_unknown ~ ' and not (' ~ none_known ~ ')', 'points': 5},
 ] %}
 
 with newest as (
@@ -49,7 +50,7 @@ select
     household_composition,
     kids_count,
     kids_count in ('1', '2', '3+') as has_kids,
-    not ({{ unknown | join(' and ') }}) as has_demographics,
+    coalesce({{ known | join(', ') }}) is not null as has_demographics,
     created_at,
     updated_at,
     {{ quality(rules) }},

@@ -42,12 +42,12 @@ typed as (
 named as (
     select
         t.*,
-        case display_location
+        case t.display_location
             {% for code, name in displays.items() -%}
             when '{{ code }}' then '{{ name }}'
             {% endfor %}
         end as display_name,
-        case mailer_location
+        case t.mailer_location
             {% for code, name in mailers.items() -%}
             when '{{ code }}' then '{{ name }}'
             {% endfor %}

@@ -44,3 +44,9 @@ class DataReadError(SqlError):
 
 class ResourceError(SqlError):
     status, kind = 503, "RESOURCE"
+
+
+class Cancelled(SqlError):
+    """The job was cancelled; it ends CANCELED, not FAILED."""
+
+    status, kind = 400, "CANCELLED"

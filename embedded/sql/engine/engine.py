@@ -1,0 +1,234 @@
+"""The SQL engine of the Dremio-compatible server: parse, plan, run one statement. Safe to call from several threads."""
+
+from __future__ import annotations
+
+import datetime
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path as FilePath
+from typing import Any
+
+import pyarrow as pa
+
+from embedded.sql.datasets import Catalog, IcebergTable, Outcome, Path, S3Access, Session
+from embedded.sql.engine import ddl, dml, listings
+from embedded.sql.engine import statements as st
+from embedded.sql.engine.commands import parse_statement
+from embedded.sql.engine.database import Database, Flag, Job, NeverSet
+from embedded.sql.engine.datatypes import type_text
+from embedded.sql.engine.outcomes import ok, records
+from embedded.sql.engine.planner import Plan, output_schema, resolve
+from embedded.sql.engine.relations import Reader, describe_files, dotted
+from embedded.sql.engine.results import normalise_table
+from embedded.sql.engine.translate import Moment
+from embedded.sql.errors import UnsupportedError, ValidationError
+
+
+class Engine:
+    """One per server process. `execute` runs in the caller's thread; results are Arrow tables with Dremio's types."""
+
+    def __init__(self, catalog: Catalog, *, scratch: FilePath, memory_limit: str = "1500MB", threads: int = 2) -> None:
+        scratch.mkdir(parents=True, exist_ok=True)
+        self.catalog = catalog
+        self.database = Database(scratch, memory_limit, threads)
+        self._writers: dict[Path, threading.Lock] = {}
+        self._guard = threading.Lock()
+
+    def execute(self, sql: str, session: Session, *, cancelled: Flag | None = None) -> Outcome:
+        """Run one statement to its end. Raises SqlError subclasses only; Cancelled when `cancelled` or `interrupt`."""
+        statement = parse_statement(sql)
+        with self.database.job(session.job_id, cancelled or NeverSet()) as job:
+            run = Run(self, job, session)
+            table = run.statement(statement)
+            return Outcome(normalise_table(table), scanned=run.scanned, reflections=run.reflections)
+
+    def describe(self, sql: str, context: Path = (), *, user: str = "") -> pa.Schema:
+        """The columns of a query, for a view's fields. Raises what running it would raise at planning."""
+        with self.database.job("", NeverSet()) as job:
+            run = Run(self, job, Session(user, context))
+            return run.query_schema(sql)
+
+    def describe_dataset(self, path: Path, context: Path = ()) -> pa.Schema:
+        """The columns of any dataset by name."""
+        return self.describe(f"SELECT * FROM {'.'.join(listings.quoted(path))}", context)
+
+    def describe_files(
+        self, files: tuple[str, ...], file_format: str, access: S3Access, options: Mapping[str, object] | None = None
+    ) -> tuple[tuple[str, str], ...]:
+        """(name, Dremio type) of each column in these files: what FileTable.columns holds after a metadata refresh."""
+        with self.database.job("", NeverSet()) as job:
+            schema = describe_files(self.database, job, files, file_format, access, dict(options or {}))
+        return tuple((field.name, type_text(field.type)) for field in schema)
+
+    def interrupt(self, job_id: str) -> bool:
+        """Stop a running statement; False when no statement of this job runs."""
+        return self.database.interrupt(job_id)
+
+    def close(self) -> None:
+        self.database.close()
+
+    @contextmanager
+    def writing(self, path: Path, job: Job) -> Iterator[None]:
+        """Statements of this process change one table one after the other; waiting can be cancelled."""
+        key = tuple(part.lower() for part in path)
+        with self._guard:
+            lock = self._writers.setdefault(key, threading.Lock())
+        while not lock.acquire(timeout=0.1):
+            job.check()
+        try:
+            yield
+        finally:
+            lock.release()
+
+    def pinned_snapshots(self, path: Path) -> set[int]:
+        """Snapshots that views pin, when the catalog can tell: VACUUM keeps them."""
+        ask = getattr(self.catalog, "pinned_snapshots", None)
+        return set(ask(path)) if callable(ask) else set()
+
+
+class Run:
+    """One statement being run: who asked, in which context, what was read."""
+
+    def __init__(self, engine: Engine, job: Job, session: Session) -> None:
+        self.engine = engine
+        self.catalog = engine.catalog
+        self.job = job
+        self.session = session
+        self.context = session.context
+        self.reader = Reader(engine.database, job)
+        now = datetime.datetime.now(datetime.UTC).replace(tzinfo=None)
+        self.moment = Moment(now.replace(microsecond=now.microsecond // 1000 * 1000), session.user)
+        self.scanned: list[Path] = []
+        self.reflections: list[Any] = []
+
+    def plan(self) -> Plan:
+        return Plan(self.catalog, self.reader, self.job, self.moment)
+
+    def used(self, plan: Plan) -> None:
+        for path in plan.scanned:
+            if path not in self.scanned:
+                self.scanned.append(path)
+
+    def changed(self, path: Path) -> None:
+        self.catalog.table_changed(path)
+
+    def full(self, path: Path) -> Path:
+        """Where a new object of this name goes: inside the context when the name has one part."""
+        return (*self.context, *path) if len(path) == 1 else path
+
+    def iceberg(self, path: Path) -> IcebergTable:
+        dataset = resolve(self.catalog, path, self.context)
+        if not isinstance(dataset, IcebergTable):
+            raise UnsupportedError(
+                f"DML operations are not supported on [{dotted(dataset.path)}]: it is no Iceberg table."
+            )
+        return dataset
+
+    def query_schema(self, sql: str) -> pa.Schema:
+        plan = self.plan()
+        body = plan.query(sql, self.context)
+        schema = output_schema(self.job, plan.complete(body))
+        return normalise_table(schema.empty_table()).schema
+
+    def query(self, sql: str) -> pa.Table:
+        plan = self.plan()
+        body = plan.query(sql, self.context)
+        table = self.job.arrow(plan.complete(body))
+        self.used(plan)
+        return table
+
+    def statement(self, statement: st.Statement) -> pa.Table:
+        return _HANDLERS[type(statement)](self, statement)
+
+
+def _create_view(run: Run, s: st.CreateView) -> pa.Table:
+    path = run.full(s.path)
+    schema = run.query_schema(s.sql)
+    sql = s.sql
+    if s.columns:
+        if len(s.columns) != len(schema.names):
+            raise ValidationError(
+                f"view's field list and the view's query field list have different counts: {len(s.columns)} "
+                f"and {len(schema.names)}"
+            )
+        names = ", ".join(listings.quoted(s.columns))
+        sql = f"SELECT * FROM ({s.sql}) AS t({names})"
+        schema = pa.schema([pa.field(n, f.type) for n, f in zip(s.columns, schema, strict=True)])
+    lowered = [name.lower() for name in schema.names]
+    for name in schema.names:
+        if lowered.count(name.lower()) > 1:
+            raise ValidationError(f"Duplicate column name [{name}]")
+    run.catalog.put_view(path, sql, run.context, schema, replace=s.replace)
+    return ok(f"View '{dotted(path)}' {'replaced' if s.replace else 'created'} successfully")
+
+
+def _drop_view(run: Run, s: st.DropView) -> pa.Table:
+    run.catalog.drop_view(run.full(s.path), if_exists=s.if_exists)
+    return ok(f"View [{dotted(run.full(s.path))}] deleted successfully.")
+
+
+def _grant(run: Run, s: st.Grant) -> pa.Table:
+    grant = getattr(run.catalog, "grant", None)
+    if not callable(grant):
+        raise UnsupportedError(f"{'REVOKE' if s.revoke else 'GRANT'} is not supported by this server.")
+    return ok(str(grant(s)))
+
+
+def _optional(run: Run, name: str, words: str, *arguments: object) -> pa.Table:
+    method = getattr(run.catalog, name, None)
+    if not callable(method):
+        raise UnsupportedError(f"{words} is not supported by this server.")
+    return ok(str(method(*arguments)))
+
+
+def _counted(change: Callable[[Run, Any], int]) -> Callable[[Run, Any], pa.Table]:
+    return lambda run, statement: records(change(run, statement))
+
+
+def _explain(run: Run, s: st.Explain) -> pa.Table:
+    plan = run.plan()
+    body = plan.query(s.sql, run.context)
+    lines = run.job.rows(f"EXPLAIN {plan.complete(body)}")
+    run.used(plan)
+    return pa.table({"text": [str(line[1]) for line in lines], "json": ["{}" for _ in lines]})
+
+
+def _use(run: Run, s: st.Use) -> pa.Table:
+    return ok(f"Default schema changed to [{dotted(s.path)}]")
+
+
+_HANDLERS: dict[type, Callable[[Run, Any], pa.Table]] = {
+    st.Query: lambda run, s: run.query(s.sql),
+    st.CreateView: _create_view,
+    st.DropView: _drop_view,
+    st.CreateTable: ddl.create_table,
+    st.DropTable: ddl.drop_table,
+    st.Insert: dml.insert,
+    st.Delete: _counted(dml.delete),
+    st.Update: _counted(dml.update),
+    st.Merge: _counted(dml.merge),
+    st.Truncate: dml.truncate,
+    st.AddColumns: ddl.alter_columns,
+    st.DropColumn: ddl.alter_columns,
+    st.AlterColumn: ddl.alter_columns,
+    st.RefreshMetadata: lambda run, s: ok(run.catalog.refresh_metadata(run.full(s.path), s.options)),
+    st.ForgetMetadata: lambda run, s: ok(run.catalog.forget_metadata(run.full(s.path))),
+    st.CreateReflection: lambda run, s: ok(run.catalog.create_reflection(run.full(s.path), s.definition)),
+    st.DropReflection: lambda run, s: ok(run.catalog.drop_reflection(run.full(s.path), s.name)),
+    st.SetAcceleration: lambda run, s: ok(run.catalog.set_acceleration(run.full(s.path), s.kind, enabled=s.enabled)),
+    st.RefreshReflections: lambda run, s: ok(run.catalog.refresh_reflections(run.full(s.path))),
+    st.EnableDefaultReflection: lambda run, s: _optional(
+        run, "set_default_reflection", "SET ENABLE_DEFAULT_REFLECTION", run.full(s.path), s.enabled
+    ),
+    st.CreateFolder: lambda run, s: ok(run.catalog.create_folder(run.full(s.path), if_not_exists=s.if_not_exists)),
+    st.DropFolder: lambda run, s: ok(run.catalog.drop_folder(run.full(s.path), if_exists=s.if_exists)),
+    st.Show: listings.show,
+    st.Describe: listings.describe,
+    st.Explain: _explain,
+    st.Use: _use,
+    st.Rollback: ddl.rollback,
+    st.Vacuum: ddl.vacuum,
+    st.Optimize: ddl.optimize,
+    st.Grant: _grant,
+}

@@ -1,0 +1,233 @@
+"""How each kind of dataset is read by DuckDB: one SELECT with explicit columns of Dremio's types."""
+
+from __future__ import annotations
+
+import datetime
+import logging
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import pyarrow as pa
+from pyiceberg.exceptions import NoSuchTableError, RESTError
+from pyiceberg.io.pyarrow import schema_to_pyarrow
+from pyiceberg.table.snapshots import Snapshot
+
+from embedded.sql.datasets import FileTable, IcebergTable, Path, PostgresTable, S3Access, SystemTable
+from embedded.sql.engine.datatypes import duckdb_type, literal, normalise, parse_type, quote
+from embedded.sql.engine.postgres import scan_postgres
+from embedded.sql.errors import DataReadError, NotFound, SqlError, UnsupportedError, ValidationError
+
+if TYPE_CHECKING:
+    from pyiceberg.table import Table
+
+    from embedded.sql.engine.database import Database, Job
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Version:
+    """AT SNAPSHOT '<id>', AT TIMESTAMP '<utc>', AT BRANCH b, AT TAG t."""
+
+    kind: str
+    value: str
+
+
+@dataclass(frozen=True)
+class Relation:
+    """A SELECT over one dataset, its columns, and the Iceberg snapshot it reads (None: not Iceberg or empty)."""
+
+    sql: str
+    schema: pa.Schema
+    snapshot_id: int | None = None
+    iceberg: bool = False
+
+
+def dotted(path: Path) -> str:
+    return ".".join(path)
+
+
+class Reader:
+    """Makes relations for one job."""
+
+    def __init__(self, database: Database, job: Job) -> None:
+        self.database = database
+        self.job = job
+
+    def read(
+        self, dataset: FileTable | IcebergTable | PostgresTable | SystemTable, version: Version | None
+    ) -> Relation:
+        if isinstance(dataset, IcebergTable):
+            return self.iceberg(dataset, version)
+        if version is not None:
+            raise ValidationError(f"Time travel is not supported on table '{dotted(dataset.path)}'")
+        if isinstance(dataset, FileTable):
+            return self.files(dataset)
+        if isinstance(dataset, PostgresTable):
+            return scan_postgres(self.database, self.job, dataset)
+        return self.arrow(dataset.data)
+
+    def arrow(self, data: pa.Table) -> Relation:
+        schema = pa.schema([pa.field(f.name, normalise(f.type)) for f in data.schema])
+        return Relation(f"SELECT {select_list(schema)} FROM {self.job.register(data)}", schema)
+
+    def files(self, table: FileTable) -> Relation:
+        schema = pa.schema([pa.field(name, parse_type(text)) for name, text in table.columns])
+        if not table.files:
+            return Relation(empty_select(schema), schema)
+        self.database.allow_s3(table.files, table.access)
+        source = file_source(table.files, table.format, table.format_options, schema)
+        return Relation(f"SELECT {select_list(schema, truncate=True)} FROM {source}", schema)
+
+    def iceberg(self, dataset: IcebergTable, version: Version | None) -> Relation:
+        table = load_table(dataset)
+        snapshot = snapshot_of(table, dataset.path, version)
+        return self.iceberg_at(dataset, table, snapshot)
+
+    def iceberg_at(self, dataset: IcebergTable, table: Table, snapshot: Snapshot | None) -> Relation:
+        historic = snapshot is not None and snapshot.schema_id is not None
+        schemas = table.schemas()
+        is_current = snapshot is None or snapshot.snapshot_id == table.metadata.current_snapshot_id
+        iceberg = schemas[snapshot.schema_id] if historic and not is_current and snapshot else table.schema()  # type: ignore[index]
+        arrow = schema_to_pyarrow(iceberg, include_field_ids=False)
+        schema = pa.schema([pa.field(f.name, normalise(f.type)) for f in arrow])
+        if snapshot is None:
+            return Relation(empty_select(schema), schema, None, True)
+        self.database.allow_s3([table.metadata_location, table.location() + "/"], dataset.access)
+        self.database.trust_metadata(table.metadata_location, str(table.metadata.table_uuid))
+        pinned = "" if is_current else f", snapshot_from_id = {snapshot.snapshot_id}"
+        source = f"iceberg_scan({literal(table.metadata_location)}{pinned})"
+        return Relation(
+            f"SELECT {select_list(schema, truncate=True)} FROM {source}", schema, snapshot.snapshot_id, True
+        )
+
+
+def load_table(dataset: IcebergTable) -> Table:
+    """The current metadata from the catalog; NotFound in Dremio's words, DataReadError when the catalog is away."""
+    try:
+        return dataset.catalog.load_table(dataset.identifier)
+    except NoSuchTableError:
+        raise NotFound(f"Object '{dataset.path[-1]}' not found within '{dotted(dataset.path[:-1])}'") from None
+    except (RESTError, OSError) as error:
+        log.warning("Iceberg catalog failed for %s: %s", dotted(dataset.path), error)
+        raise DataReadError(
+            f"The Iceberg catalog of [{dataset.path[0]}] cannot be read: {type(error).__name__}"
+        ) from None
+
+
+def snapshot_of(table: Table, path: Path, version: Version | None) -> Snapshot | None:
+    if version is None:
+        return table.current_snapshot()
+    if version.kind == "SNAPSHOT":
+        snapshot = table.snapshot_by_id(int(version.value)) if version.value.lstrip("-").isdigit() else None
+        if snapshot is None:
+            raise ValidationError(
+                f"The specified Iceberg snapshot ID '{version.value}' on table '{dotted(path)}' does not exist"
+            )
+        return snapshot
+    if version.kind == "TIMESTAMP":
+        return _snapshot_at(table, path, version.value)
+    snapshot = table.snapshot_by_name(version.value)
+    if snapshot is None:
+        raise ValidationError(f"Requested {version.kind} {version.value} not found on table '{dotted(path)}'")
+    return snapshot
+
+
+def _snapshot_at(table: Table, path: Path, text: str) -> Snapshot:
+    moment = parse_timestamp(text)
+    snapshot = table.snapshot_as_of_timestamp(int(moment.timestamp() * 1000))
+    if snapshot is None:
+        raise ValidationError(f"The provided table timestamp '{text}' is out of range on table '{dotted(path)}'")
+    return snapshot
+
+
+def parse_timestamp(text: str) -> datetime.datetime:
+    """A timestamp literal as UTC; ValidationError names the text."""
+    try:
+        moment = datetime.datetime.fromisoformat(text)
+    except ValueError:
+        raise ValidationError(f"Literal '{text}' cannot be read as a TIMESTAMP") from None
+    return moment if moment.tzinfo else moment.replace(tzinfo=datetime.UTC)
+
+
+def select_list(schema: pa.Schema, *, truncate: bool = False) -> str:
+    """Every column cast to its type by name. Timestamps of a source are cut to milliseconds, Dremio's precision."""
+    return ", ".join(_column(field, truncate) for field in schema) or "1 AS nothing"
+
+
+def _column(field: pa.Field, truncate: bool) -> str:
+    name = quote(field.name)
+    if truncate and pa.types.is_timestamp(field.type):
+        return f"date_trunc('milliseconds', CAST({name} AS TIMESTAMP)) AS {name}"
+    return f"CAST({name} AS {duckdb_type(field.type)}) AS {name}"
+
+
+def empty_select(schema: pa.Schema) -> str:
+    columns = ", ".join(f"CAST(NULL AS {duckdb_type(f.type)}) AS {quote(f.name)}" for f in schema) or "1 AS nothing"
+    return f"SELECT {columns} WHERE false"
+
+
+def file_list(files: tuple[str, ...] | list[str]) -> str:
+    return "[" + ", ".join(literal(uri.replace("s3a://", "s3://", 1)) for uri in files) + "]"
+
+
+def file_source(
+    files: tuple[str, ...], file_format: str, options: object, schema: pa.Schema, *, extra: str = ""
+) -> str:
+    """The table function that reads these files with exactly these columns; a column absent from a file is NULL."""
+    given = options if isinstance(options, dict) else dict(options or {})  # type: ignore[call-overload]
+    if file_format == "Parquet":
+        columns = ", ".join(
+            f"{literal(f.name)}: {{name: {literal(f.name)}, type: {literal(duckdb_type(f.type))}, default_value: NULL}}"
+            for f in schema
+        )
+        return f"read_parquet({file_list(list(files))}, hive_partitioning = false, schema = MAP {{{columns}}}{extra})"
+    if file_format == "JSON":
+        columns = ", ".join(f"{quote(f.name)}: {literal(duckdb_type(f.type))}" for f in schema)
+        return f"read_json({file_list(list(files))}, hive_partitioning = false, columns = {{{columns}}})"
+    if file_format == "Text":
+        return _csv(files, given, schema)
+    raise UnsupportedError(f"Files of format [{file_format}] cannot be read by this server.")
+
+
+def _csv(files: tuple[str, ...], options: dict[str, object], schema: pa.Schema) -> str:
+    columns = ", ".join(f"{literal(f.name)}: {literal(duckdb_type(f.type))}" for f in schema)
+    settings = {
+        "delim": literal(str(options.get("fieldDelimiter", ","))),
+        "quote": literal(str(options.get("quote", '"'))),
+        "escape": literal(str(options.get("escape", '"'))),
+        "header": str(bool(options.get("extractHeader", False))).lower(),
+        "auto_detect": "false",
+        "columns": f"{{{columns}}}",
+    }
+    return f"read_csv({file_list(list(files))}, " + ", ".join(f"{k} = {v}" for k, v in settings.items()) + ")"
+
+
+def describe_files(
+    database: Database,
+    job: Job,
+    files: tuple[str, ...],
+    file_format: str,
+    access: S3Access,
+    options: dict[str, object] | None = None,
+) -> pa.Schema:
+    """The columns that a metadata refresh finds in these files: the union by name, in order of appearance."""
+    if not files:
+        return pa.schema([])
+    database.allow_s3(files, access)
+    reader = {
+        "Parquet": f"read_parquet({file_list(list(files))}, union_by_name = true, hive_partitioning = false)",
+        "JSON": f"read_json({file_list(list(files))}, hive_partitioning = false)",
+    }.get(file_format)
+    if file_format == "Text":
+        given = options or {}
+        delimiter, header = literal(str(given.get("fieldDelimiter", ","))), bool(given.get("extractHeader", False))
+        settings = f"delim = {delimiter}, header = {str(header).lower()}, all_varchar = true"
+        reader = f"read_csv({file_list(list(files))}, {settings})"
+    if reader is None:
+        raise UnsupportedError(f"Files of format [{file_format}] cannot be read by this server.")
+    try:
+        found = job.arrow(f"SELECT * FROM {reader} LIMIT 0").schema
+    except SqlError as error:
+        raise DataReadError(f"Failed to read the metadata of {files[0]}: {error.message}") from None
+    return pa.schema([pa.field(f.name, normalise(f.type)) for f in found])

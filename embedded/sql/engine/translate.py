@@ -1,0 +1,349 @@
+"""From a parsed Dremio query to DuckDB SQL: an allow-list of syntax, then one deliberate rewrite per construct.
+
+What is not on the list is refused, so that foreign syntax which sqlglot happens to read never runs as something near.
+Table names must be resolved before (planner): `generate` sees only names that the planner made.
+"""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+from sqlglot import ErrorLevel, exp
+from sqlglot.errors import SqlglotError
+from sqlglot.generators.duckdb import DuckDBGenerator
+
+from embedded.sql.engine import functions
+from embedded.sql.engine.datatypes import duckdb_type, parse_type
+from embedded.sql.errors import ParseError, UnsupportedError, ValidationError
+
+_ALLOWED: tuple[type[exp.Expr], ...] = (
+    # structure
+    exp.Select, exp.SetOperation, exp.Subquery, exp.With, exp.CTE, exp.From, exp.Join, exp.Table, exp.TableAlias,
+    exp.Where, exp.Group, exp.Rollup, exp.Cube, exp.GroupingSets, exp.Having, exp.Qualify, exp.Order, exp.Ordered,
+    exp.Limit, exp.Fetch, exp.LimitOptions, exp.Offset, exp.Values, exp.Tuple, exp.Distinct, exp.Star, exp.Window,
+    exp.WindowSpec,
+    exp.Version, exp.Alias, exp.Paren, exp.Kwarg,
+    # values
+    exp.Literal, exp.Boolean, exp.Null, exp.Identifier, exp.Column, exp.Dot, exp.Var, exp.HexString, exp.DataType,
+    exp.DataTypeParam, exp.Interval, exp.Bracket, exp.ColumnDef, exp.Array,
+    # operators
+    exp.And, exp.Or, exp.Not, exp.EQ, exp.NEQ, exp.GT, exp.GTE, exp.LT, exp.LTE, exp.Is, exp.In, exp.Between, exp.Like,
+    exp.ILike, exp.SimilarTo, exp.Escape, exp.Exists, exp.Any, exp.All, exp.NullSafeEQ, exp.NullSafeNEQ, exp.Add,
+    exp.Sub, exp.Mul, exp.Div, exp.Mod, exp.Neg, exp.DPipe, exp.Case, exp.If, exp.Concat,
+    # calls with syntax of their own
+    exp.Anonymous, exp.Cast, exp.Extract, exp.StrPosition, exp.Substring, exp.Trim, exp.Floor, exp.Ceil, exp.Filter,
+    exp.WithinGroup, exp.IgnoreNulls, exp.RespectNulls, exp.CurrentDate, exp.CurrentTime, exp.CurrentTimestamp,
+    exp.CurrentDatetime, exp.CurrentUser, exp.Localtime, exp.Localtimestamp, exp.CurrentTimestampLTZ, exp.SessionUser,
+)  # fmt: skip
+_FORBIDDEN_ARGS: dict[type[exp.Expr], tuple[str, ...]] = {
+    exp.Select: ("hint", "kind", "into", "laterals", "match", "connect", "cluster", "distribute", "sort", "sample",
+                 "pivots", "settings", "format", "prewhere", "operation_modifiers", "locks", "options", "for_"),
+    exp.Star: ("except_", "replace", "rename"),
+    exp.Table: ("pivots", "hints", "sample", "only", "partition", "rows_from", "when", "changes", "joins", "laterals"),
+    exp.Join: ("match_condition", "global_", "hint", "pivots"),
+    exp.With: ("recursive",),
+    exp.Group: ("all", "totals"),
+    exp.SetOperation: ("by_name", "side", "kind", "on"),
+    exp.Distinct: (),
+    exp.CTE: ("scalar", "materialized", "key_expressions"),
+    exp.Cast: ("format", "safe", "action", "default"),
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Moment:
+    """What the session functions give during one statement."""
+
+    now: datetime.datetime  # UTC, without zone, whole milliseconds
+    user: str
+
+
+def vet(tree: exp.Expr) -> None:
+    """Refuse every construct that is not Dremio's or that this server does not know."""
+    for node in tree.walk():
+        if not isinstance(node, _ALLOWED):
+            raise ParseError(f"Failure parsing the query. {_describe(node)} is not supported.")
+        for kind, names in _FORBIDDEN_ARGS.items():
+            if isinstance(node, kind):
+                for name in names:
+                    if node.args.get(name):
+                        raise ParseError(f"Failure parsing the query. {name.strip('_').upper()} is not supported here.")
+        if isinstance(node, exp.Join) and (node.kind in ("SEMI", "ANTI") or node.method == "ASOF"):
+            raise ParseError(f"Failure parsing the query. {node.kind or node.method} JOIN is not supported.")
+
+
+def _describe(node: exp.Expr) -> str:
+    return type(node).__name__.upper()
+
+
+def generate(tree: exp.Expr, moment: Moment) -> str:
+    """DuckDB SQL of a checked tree whose tables are resolved. The tree is changed in place."""
+    holder = exp.Paren(this=tree)
+    for node in reversed(list(holder.dfs())):
+        if node is holder:
+            continue
+        rewrite = _rewrite_of(node)
+        if rewrite:
+            new = rewrite(node, moment)
+            if new is not node:
+                node.replace(new)
+    _finish(holder)
+    try:
+        return str(_Duck().generate(holder.this, copy=False))
+    except SqlglotError as error:
+        raise UnsupportedError(f"This query is not supported: {str(error).splitlines()[0]}") from None
+
+
+class _Duck(DuckDBGenerator):
+    def __init__(self) -> None:
+        super().__init__(dialect="duckdb", identify=True, unsupported_level=ErrorLevel.RAISE, comments=False)
+
+
+Rewrite = Callable[[exp.Expr, Moment], exp.Expr]
+
+
+def _rewrite_of(node: exp.Expr) -> Rewrite | None:
+    for kind, rewrite in _REWRITES:
+        if isinstance(node, kind):
+            return rewrite
+    return None
+
+
+def _anonymous(node: exp.Expr, moment: Moment) -> exp.Expr:
+    name = node.name
+    if isinstance(node.parent, exp.Dot):
+        raise functions.unknown_function(node.parent.sql(), node.expressions)
+    if name.upper() in ("USER", "QUERY_USER", "SESSION_USER", "CURRENT_USER"):
+        return exp.Literal.string(moment.user)
+    new = functions.translate_call(name, list(node.expressions))
+    if name.upper() == "LISTAGG":
+        return new  # finished by _within_group, or by _finish when there is no WITHIN GROUP
+    return _now(new, moment) if isinstance(new, (exp.CurrentTimestamp, exp.CurrentDate, exp.CurrentTime)) else new
+
+
+def _listagg(node: exp.Anonymous, order: exp.Order | None) -> exp.Expr:
+    arguments = list(node.expressions)
+    distinct = isinstance(arguments[0], exp.Distinct) if arguments else False
+    if distinct:
+        arguments = [*arguments[0].expressions, *arguments[1:]]
+    if not 1 <= len(arguments) <= 2:
+        raise functions.unknown_function("LISTAGG", arguments)
+    separator: exp.Expr = arguments[1] if len(arguments) == 2 else exp.Literal.string(",")
+    value: exp.Expr = functions.call("fn_to_text", arguments[0])
+    if distinct:
+        value = exp.Distinct(expressions=[value])
+    if order:
+        separator = exp.Order(this=separator, expressions=order.expressions)
+    return functions.call("STRING_AGG", value, separator)
+
+
+def _is_call(node: exp.Expr | None, name: str) -> bool:
+    return isinstance(node, exp.Anonymous) and node.name.upper() == name
+
+
+def _within_group(node: exp.Expr, moment: Moment) -> exp.Expr:
+    inner, order = node.this, node.expression
+    if _is_call(inner, "LISTAGG"):
+        return _listagg(inner, order)
+    for name in ("PERCENTILE_CONT", "PERCENTILE_DISC"):
+        if _is_call(inner, name):
+            ordered = order.expressions[0]
+            fraction = inner.expressions[0]
+            if ordered.args.get("desc"):
+                fraction = exp.Sub(this=exp.Literal.number(1), expression=exp.paren(fraction))
+            return functions.call(name.replace("PERCENTILE", "QUANTILE"), ordered.this, fraction)
+    raise UnsupportedError("WITHIN GROUP is supported for LISTAGG, PERCENTILE_CONT and PERCENTILE_DISC only.")
+
+
+def _divide(node: exp.Expr, moment: Moment) -> exp.Expr:
+    return functions.call("fn_divide", node.this, node.expression)
+
+
+def _modulo(node: exp.Expr, moment: Moment) -> exp.Expr:
+    return functions.call("fn_mod", node.this, node.expression)
+
+
+def _plus(node: exp.Expr, moment: Moment) -> exp.Expr:
+    left, right = node.this, node.expression
+    if isinstance(left, exp.Interval) and isinstance(node, exp.Add):
+        left, right = right, left
+    if not isinstance(right, exp.Interval):
+        return node
+    unit = functions.interval_unit(right)
+    amount: exp.Expr = right.this
+    if isinstance(node, exp.Sub):
+        amount = exp.Neg(this=exp.paren(amount))
+    return functions.add_interval(left, amount, unit)
+
+
+def _interval(node: exp.Expr, moment: Moment) -> exp.Expr:
+    assert isinstance(node, exp.Interval)
+    functions.interval_unit(node)
+    if isinstance(node.this, exp.Literal) and node.this.is_string:  # INTERVAL '3' DAY counts with a number
+        text = node.this.name
+        if not text.lstrip("-").isdigit():
+            raise UnsupportedError(f"Interval '{text}' is not supported by this server.")
+        node.set(
+            "this", exp.Literal.number(text) if not text.startswith("-") else exp.Neg(this=exp.Literal.number(text[1:]))
+        )
+    return node
+
+
+def _pipe(node: exp.Expr, moment: Moment) -> exp.Expr:
+    node.set("this", _text(node.this))
+    node.set("expression", _text(node.expression))
+    return node
+
+
+def _text(value: exp.Expr) -> exp.Expr:
+    if isinstance(value, (exp.DPipe, exp.Literal)) and (isinstance(value, exp.DPipe) or value.is_string):
+        return value
+    return functions.call("fn_to_text", value)
+
+
+def _cast(node: exp.Expr, moment: Moment) -> exp.Expr:
+    assert isinstance(node, exp.Cast)
+    to = node.to
+    if isinstance(to.this, exp.Interval):
+        return exp.Interval(this=node.this, unit=to.this.unit)
+    target = parse_type(_type_text(to))
+    text = duckdb_type(target)
+    value = node.this
+    if text == "VARCHAR":
+        value = functions.call("fn_to_text", value)
+        if to.expressions:
+            value = functions.call("fn_left", value, exp.Literal.number(to.expressions[0].name))
+        return value
+    if text in ("INTEGER", "BIGINT"):
+        return functions.call(f"fn_to_{text.lower()}", value)
+    if text == "TIMESTAMP":
+        return functions.call("DATE_TRUNC", exp.Literal.string("milliseconds"), functions.cast(value, text))
+    if text == "BLOB":
+        return functions.call("fn_to_binary", value)
+    return functions.cast(value, text)
+
+
+def _type_text(data_type: exp.DataType) -> str:
+    """The Dremio text of a parsed type, for the one type reader. sqlglot's own names (DType.INT) are mapped back."""
+    inner = [_type_text(e) if isinstance(e, exp.DataType) else e.sql() for e in data_type.expressions]
+    kind = data_type.this.value if isinstance(data_type.this, exp.DType) else str(data_type.this)
+    kind = {"TEXT": "VARCHAR", "ARRAY": "LIST", "NCHAR": "CHAR", "NVARCHAR": "VARCHAR", "DATETIME": "UNKNOWN"}.get(
+        kind, kind
+    )
+    if kind in ("STRUCT", "OBJECT"):
+        fields = [
+            f"{e.this.sql()} {_type_text(e.kind)}"
+            for e in data_type.expressions
+            if isinstance(e, exp.ColumnDef) and e.kind
+        ]
+        return f"ROW({', '.join(fields)})"
+    return f"{kind}({', '.join(inner)})" if inner else kind
+
+
+def _extract(node: exp.Expr, moment: Moment) -> exp.Expr:
+    return functions.extract(node.name, node.expression)
+
+
+def _position(node: exp.Expr, moment: Moment) -> exp.Expr:
+    arguments = [node.args["substr"], node.this]
+    if node.args.get("position"):
+        arguments.append(node.args["position"])
+    return functions.call("fn_position", *arguments)
+
+
+def _substring(node: exp.Expr, moment: Moment) -> exp.Expr:
+    parts = [node.this, node.args.get("start"), node.args.get("length")]
+    return functions.call("SUBSTRING", *(part for part in parts if part is not None))
+
+
+def _trim(node: exp.Expr, moment: Moment) -> exp.Expr:
+    name = {"LEADING": "LTRIM", "TRAILING": "RTRIM"}.get((node.args.get("position") or "").upper(), "TRIM")
+    return functions.call(name, *(x for x in (node.this, node.expression) if x is not None))
+
+
+def _rounded(node: exp.Expr, moment: Moment) -> exp.Expr:
+    name = "FLOOR" if isinstance(node, exp.Floor) else "CEIL"
+    to = node.args.get("to")
+    if to is not None:
+        if name == "CEIL":
+            raise UnsupportedError("CEIL(x TO unit) is not supported by this server.")
+        return functions.call("fn_date_trunc", exp.Literal.string(to.name.lower()), node.this)
+    return functions.call(name, *(x for x in (node.this, node.args.get("decimals")) if x is not None))
+
+
+def _now(node: exp.Expr, moment: Moment) -> exp.Expr:
+    if isinstance(node, exp.CurrentDate):
+        return functions.cast(exp.Literal.string(moment.now.date().isoformat()), "DATE")
+    text = moment.now.isoformat(sep=" ", timespec="milliseconds")
+    if isinstance(node, (exp.CurrentTime, exp.Localtime)):
+        return functions.cast(exp.Literal.string(text.split(" ")[1]), "TIME")
+    return functions.cast(exp.Literal.string(text), "TIMESTAMP")
+
+
+def _user(node: exp.Expr, moment: Moment) -> exp.Expr:
+    return exp.Literal.string(moment.user)
+
+
+def _hex(node: exp.Expr, moment: Moment) -> exp.Expr:
+    digits = node.name
+    if len(digits) % 2 or any(c not in "0123456789abcdefABCDEF" for c in digits):
+        raise ParseError("Failure parsing the query. Not a hexadecimal string.")
+    return functions.call("UNHEX", exp.Literal.string(digits))
+
+
+def _similar(node: exp.Expr, moment: Moment) -> exp.Expr:
+    return functions.call("fn_similar_to", node.this, node.expression)
+
+
+def _bracket(node: exp.Expr, moment: Moment) -> exp.Expr:
+    if len(node.expressions) != 1:
+        raise ParseError("Failure parsing the query. One index is expected.")
+    return node
+
+
+_REWRITES: tuple[tuple[type[exp.Expr] | tuple[type[exp.Expr], ...], Rewrite], ...] = (
+    (exp.WithinGroup, _within_group),
+    (exp.Anonymous, _anonymous),
+    (exp.Div, _divide),
+    (exp.Mod, _modulo),
+    ((exp.Add, exp.Sub), _plus),
+    (exp.Interval, _interval),
+    (exp.DPipe, _pipe),
+    (exp.Cast, _cast),
+    (exp.Extract, _extract),
+    (exp.StrPosition, _position),
+    (exp.Substring, _substring),
+    (exp.Trim, _trim),
+    ((exp.Floor, exp.Ceil), _rounded),
+    ((exp.CurrentDate, exp.CurrentTime, exp.CurrentTimestamp, exp.CurrentDatetime, exp.Localtime, exp.Localtimestamp,
+      exp.CurrentTimestampLTZ), _now),
+    ((exp.CurrentUser, exp.SessionUser), _user),
+    (exp.HexString, _hex),
+    (exp.SimilarTo, _similar),
+    (exp.Bracket, _bracket),
+)  # fmt: skip
+
+
+def _finish(tree: exp.Expr) -> None:
+    """Two FLATTENs give a cross product in Dremio and a zip in DuckDB; LISTAGGs without WITHIN GROUP end here too."""
+    for select in tree.find_all(exp.Select):
+        calls = [c for item in select.expressions for c in item.find_all(exp.Anonymous) if c.name.upper() == "UNNEST"]
+        if len(calls) > 1:
+            raise UnsupportedError(
+                "Two FLATTENs in one SELECT are not supported by this server; use a subquery for each."
+            )
+    for loose in list(tree.find_all(exp.Anonymous)):
+        if _is_call(loose, "LISTAGG"):
+            loose.replace(_listagg(loose, None))
+
+
+def table_names(tree: exp.Expr) -> Iterable[exp.Table]:
+    return tree.find_all(exp.Table)
+
+
+def require_query(tree: exp.Expr) -> exp.Query:
+    if not isinstance(tree, exp.Query):
+        raise ValidationError("A query is expected.")
+    return tree

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import datetime as dt
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Coroutine, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, TypeVar
 
 from airflow.sdk import BaseOperatorLink
 from airflow.triggers.base import BaseTrigger
 from asgiref.sync import sync_to_async
+
+T = TypeVar("T")
 
 # States in which the task still wants its remote work: it waits in another triggerer, or a new try has adopted it.
 _WANTED = frozenset({"deferred", "running"})
@@ -59,6 +63,12 @@ async def stopped_by_a_person(trigger: BaseTrigger) -> bool:
     if name not in known:
         return False
     return str(known[name] or "none").lower().rpartition(".")[2] not in _WANTED
+
+
+def run_apart(work: Coroutine[Any, Any, T]) -> T:
+    """Runs a coroutine to its end from anywhere, also from a signal handler that has interrupted an event loop."""
+    with ThreadPoolExecutor(max_workers=1) as pool:
+        return pool.submit(asyncio.run, work).result(timeout=60)
 
 
 def push(context: Mapping[str, Any], key: str, value: Any) -> None:

@@ -7,7 +7,9 @@ never made, or the server said 429), otherwise only when the caller marks it as 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,19 +18,34 @@ import tenacity
 
 log = logging.getLogger(__name__)
 
+# httpx notes every request with its whole address at INFO: secrets of webhooks, and a line a second while waiting.
+_ours: ContextVar[bool] = ContextVar("request_of_a_lakehouse_provider", default=False)
+logging.getLogger("httpx").addFilter(lambda record: record.levelno > logging.INFO or not _ours.get())
+
+
+@contextmanager
+def _unheard() -> Iterator[None]:
+    token = _ours.set(True)
+    try:
+        yield
+    finally:
+        _ours.reset(token)
+
+
 RETRY_STATUS = frozenset({408, 429, 500, 502, 503, 504})
 NEVER_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout)
 
 
 @dataclass(frozen=True)
 class Call:
-    """One request. `path` is joined to the client's base URL and must already be quoted."""
+    """One request. `path` is joined to the client's base URL and must already be quoted. `label`: its name in logs."""
 
     method: str
     path: str
     json: Any = None
     params: dict[str, Any] | None = None
     idempotent: bool = True
+    label: str = ""
 
 
 @dataclass(frozen=True)
@@ -101,7 +118,8 @@ def _log_retry(call: Call) -> Callable[[tenacity.RetryCallState], None]:
     def note(state: tenacity.RetryCallState) -> None:
         error = state.outcome.exception() if state.outcome else None
         what = f"HTTP {error.response.status_code}" if isinstance(error, _Reply) else repr(error)
-        log.info("%s %s: %s, attempt %s; trying again", call.method, call.path, what, state.attempt_number)
+        name = call.label or f"{call.method} {call.path}"
+        log.info("%s: %s, attempt %s; trying again", name, what, state.attempt_number)
 
     return note
 
@@ -120,7 +138,7 @@ def send(client: httpx.Client, call: Call, policy: RetryPolicy) -> httpx.Respons
     """The last reply, whatever its status. Raises httpx.TransportError when no reply came."""
     try:
         for attempt in tenacity.Retrying(**_options(call, policy)):
-            with attempt:
+            with attempt, _unheard():
                 return _checked(client.request(call.method, call.path, **_arguments(call)))
     except _Reply as reply:
         return reply.response
@@ -131,7 +149,7 @@ async def asend(client: httpx.AsyncClient, call: Call, policy: RetryPolicy) -> h
     """`send` for an event loop."""
     try:
         async for attempt in tenacity.AsyncRetrying(**_options(call, policy)):
-            with attempt:
+            with attempt, _unheard():
                 return _checked(await client.request(call.method, call.path, **_arguments(call)))
     except _Reply as reply:
         return reply.response

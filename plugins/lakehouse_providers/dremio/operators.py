@@ -10,7 +10,7 @@ from typing import Any, ClassVar, Literal
 
 from airflow.sdk import BaseOperator, BaseOperatorLink, Context
 
-from lakehouse_providers.deferral import Memory, XComLink, push
+from lakehouse_providers.deferral import Memory, XComLink, push, run_apart
 from lakehouse_providers.dremio import errors, reflections
 from lakehouse_providers.dremio import sql as statements
 from lakehouse_providers.dremio.client import DremioClient
@@ -418,4 +418,4 @@ class DremioRefreshReflectionsOperator(BaseOperator):
 
     def on_kill(self) -> None:
         if self.cancel_on_kill and self._baseline is not None:
-            asyncio.run(cancel_refresh(DremioHook(self.conn_id).endpoint(), self._baseline))
+            run_apart(cancel_refresh(DremioHook(self.conn_id).endpoint(), self._baseline))

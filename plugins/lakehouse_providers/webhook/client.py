@@ -53,6 +53,10 @@ def address(
     )
 
 
+def _call(to: Address, message: Mapping[str, Any]) -> Call:
+    return Call("POST", to.url, json=dict(message), label=f"webhook at {to.where}")
+
+
 RETRY = RetryPolicy(attempts=4, first=0.5, longest=5.0, give_up=20.0)
 
 
@@ -65,7 +69,7 @@ def post(to: Address, message: Mapping[str, Any], retry: RetryPolicy = RETRY) ->
     """Raises WebhookDeliveryError."""
     try:
         with httpx.Client(**to.options()) as client:
-            _checked(transport.send(client, Call("POST", to.url, json=dict(message)), retry), to)
+            _checked(transport.send(client, _call(to, message), retry), to)
     except httpx.HTTPError as error:
         raise WebhookDeliveryError(f"the webhook at {to.where} gave no answer: {type(error).__name__}") from error
 
@@ -74,6 +78,6 @@ async def apost(to: Address, message: Mapping[str, Any], retry: RetryPolicy = RE
     """`post` for an event loop."""
     try:
         async with httpx.AsyncClient(**to.options()) as client:
-            _checked(await transport.asend(client, Call("POST", to.url, json=dict(message)), retry), to)
+            _checked(await transport.asend(client, _call(to, message), retry), to)
     except httpx.HTTPError as error:
         raise WebhookDeliveryError(f"the webhook at {to.where} gave no answer: {type(error).__name__}") from error

@@ -1,0 +1,303 @@
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+from airflow.sdk.exceptions import TaskDeferred
+
+from lakehouse_providers.dremio import errors
+from lakehouse_providers.dremio.operators import (
+    DremioRefreshMetadataOperator,
+    DremioRefreshReflectionsOperator,
+    DremioSqlOperator,
+)
+
+GOLD = ("lake", "gold", "t")
+
+
+def run(operator: Any, context: dict[str, Any]) -> Any:
+    """A whole try, through the trigger where the operator defers."""
+    try:
+        return operator.execute(context)
+    except TaskDeferred as deferred:
+        event = asyncio.run(anext(aiter(deferred.trigger.run())))
+        return getattr(operator, deferred.method_name)(context, event.payload)
+
+
+def defer(operator: Any, context: dict[str, Any]) -> TaskDeferred:
+    with pytest.raises(TaskDeferred) as caught:
+        operator.execute(context)
+    return caught.value
+
+
+# SQL
+
+
+def sql(**options: Any) -> DremioSqlOperator:
+    defaults: dict[str, Any] = {"task_id": "task", "conn_id": "dremio", "sql": "INSERT INTO t", "poll_interval": 0.01}
+    return DremioSqlOperator(**defaults | options)
+
+
+@pytest.mark.parametrize("deferrable", [True, False])
+def test_sql_reports_its_job(dremio: Any, context: Any, store: Any, deferrable: bool) -> None:
+    dremio.results["INSERT"] = [{"Records": 3}]
+    facts = run(sql(deferrable=deferrable, max_rows=10), context)
+    job_id = facts["job_id"]
+    assert facts == {
+        "job_id": job_id,
+        "state": "COMPLETED",
+        "rows": 1,
+        "duration_seconds": 2.5,
+        "url": f"{dremio.wire.url}/job/{job_id}",
+        "result": [{"Records": 3}],
+    }
+    assert context["ti"].xcom["dremio_job_url"] == facts["url"]
+    assert store.data == {}, "a later clear of this task must run the statement again"
+
+
+def test_sql_is_adopted_by_the_next_try(dremio: Any, context: Any) -> None:
+    dremio.endless.add("INSERT")
+    first = defer(sql(), context)
+    second = defer(sql(), context)
+    assert second.trigger.serialize()[1]["job_id"] == first.trigger.serialize()[1]["job_id"]
+    assert len(dremio.statements("INSERT")) == 1
+
+
+def test_sql_that_failed_is_run_again_by_the_next_try(dremio: Any, context: Any) -> None:
+    dremio.broken["INSERT"] = "Column 'x' not found"
+    with pytest.raises(errors.DremioJobFailedError, match=r"Column 'x' not found.*/job/"):
+        run(sql(), context)
+    dremio.broken.clear()
+    assert run(sql(), context)["state"] == "COMPLETED"
+
+
+def test_sql_whose_reply_is_lost_is_found_not_repeated(dremio: Any, context: Any) -> None:
+    dremio.wire.lose(path="/sql")
+    assert run(sql(), context)["state"] == "COMPLETED"
+    assert len(dremio.statements("INSERT")) == 1
+
+
+def test_sql_of_a_worker_that_died_between_submission_and_note_is_found(dremio: Any, context: Any, store: Any) -> None:
+    defer(sql(), context)
+    left = store.get("dremio_job")
+    store.set("dremio_job", {"marker": left["marker"]})
+    defer(sql(), context)
+    assert len(dremio.statements("INSERT")) == 1
+
+
+def test_sql_that_was_never_submitted_says_so(dremio: Any, context: Any) -> None:
+    dremio.wire.lose(path="/sql", after=False)
+    with pytest.raises(errors.DremioUnreachableError):
+        run(sql(), context)
+
+
+def test_sql_out_of_time_is_cancelled(dremio: Any, context: Any) -> None:
+    dremio.endless.add("INSERT")
+    with pytest.raises(errors.DremioJobTimeoutError, match="not finished in time"):
+        run(sql(timeout=0), context)
+    assert len(dremio.cancelled) == 1
+
+
+def test_sql_killed_is_cancelled_and_before_that_nothing_breaks(dremio: Any, context: Any) -> None:
+    operator = sql()
+    operator.on_kill()
+    dremio.endless.add("INSERT")
+    defer(operator, context)
+    operator.on_kill()
+    assert len(dremio.cancelled) == 1
+
+
+# Metadata
+
+
+def metadata(**options: Any) -> DremioRefreshMetadataOperator:
+    defaults: dict[str, Any] = {"task_id": "task", "conn_id": "dremio", "datasets": []}
+    return DremioRefreshMetadataOperator(**defaults | options)
+
+
+def test_metadata_of_exactly_the_given_datasets(dremio: Any, context: Any) -> None:
+    facts = run(metadata(datasets=[["bronze", "retail", "orders"], '"bronze"."retail"."stores"']), context)
+    assert dremio.statements() == [
+        'ALTER TABLE "bronze"."retail"."orders" REFRESH METADATA',
+        'ALTER TABLE "bronze"."retail"."stores" REFRESH METADATA',
+    ]
+    assert [fact["dataset"] for fact in facts] == ["bronze.retail.orders", "bronze.retail.stores"]
+    assert facts[0]["duration_seconds"] == 2.5
+    assert not facts[0]["promoted"]
+
+
+def test_metadata_of_nothing_asks_nothing(dremio: Any, context: Any) -> None:
+    assert run(metadata(), context) == []
+    assert dremio.wire.requests == []
+
+
+def test_metadata_names_every_dataset_that_failed(dremio: Any, context: Any) -> None:
+    dremio.broken['"b"'] = "Unable to find table"
+    dremio.broken['"c"'] = "Access denied"
+    with pytest.raises(
+        errors.DremioError, match=r"^Metadata was not refreshed. b: .*Unable to find.* \| c: .*denied"
+    ) as caught:
+        run(metadata(datasets=["a", "b", "c"]), context)
+    assert "a:" not in str(caught.value)
+    assert len(dremio.statements()) == 3
+
+
+def test_metadata_promotes_a_folder_first_if_told_to(dremio: Any, context: Any) -> None:
+    dremio.entities["bronze/orders"] = {"entityType": "folder", "id": "f", "path": ["bronze", "orders"], "tag": "t"}
+    facts = run(metadata(datasets=["bronze.orders"], promote={"type": "Parquet"}), context)
+    assert facts[0]["promoted"]
+    assert dremio.entities["bronze/orders"]["format"] == {"type": "Parquet"}
+    assert not run(metadata(datasets=["bronze.orders"], promote={"type": "Parquet"}), context)[0]["promoted"]
+
+
+def test_metadata_out_of_time_is_cancelled(dremio: Any, context: Any) -> None:
+    dremio.endless.add("ALTER")
+    with pytest.raises(errors.DremioJobTimeoutError):
+        run(metadata(datasets=["a"], timeout=0), context)
+    assert len(dremio.cancelled) == 1
+
+
+def test_metadata_survives_a_lost_reply(dremio: Any, context: Any) -> None:
+    dremio.wire.lose(path="/sql")
+    assert len(run(metadata(datasets=["a"]), context)) == 1
+
+
+# Reflections
+
+
+def refresh(**options: Any) -> DremioRefreshReflectionsOperator:
+    defaults: dict[str, Any] = {"task_id": "task", "conn_id": "dremio", "datasets": [GOLD], "poll_interval": 0.01}
+    return DremioRefreshReflectionsOperator(**defaults | options)
+
+
+@pytest.fixture
+def gold(dremio: Any) -> Any:
+    """A table with two reflections that hold yesterday's data, on a server that refreshes when asked."""
+    table = dremio.table(*GOLD)
+    dremio.reflection("a", table)
+    dremio.reflection("b", table)
+
+    def refreshed(identity: str) -> None:
+        for name in ("a", "b"):
+            dremio.made(name, state="DONE", fetched=1)
+
+    dremio.on_refresh = refreshed
+    return table
+
+
+@pytest.mark.parametrize("deferrable", [True, False])
+def test_reflections_are_refreshed_with_one_request_per_table(
+    dremio: Any, context: Any, store: Any, gold: Any, deferrable: bool
+) -> None:
+    result = run(refresh(deferrable=deferrable), context)
+    assert dremio.refreshed == [gold["id"]]
+    assert [fact["reflection"] for fact in result["reflections"]] == ["a", "b"]
+    assert result["base_tables"] == [gold["id"]]
+    assert result["asked_at"] == "2026-01-01T12:00:00+00:00"
+    assert "/job/refresh-job-" in context["ti"].xcom["dremio_job_url"]
+    assert store.data == {}, "a later clear of this task must refresh again"
+
+
+def test_the_baseline_is_noted_before_the_first_request(dremio: Any, context: Any, store: Any, gold: Any) -> None:
+    notes: list[Any] = []
+    dremio.on_refresh = lambda table: notes.append(store.get("dremio_refresh")["asked"])
+    defer(refresh(), context)
+    assert notes == [False]
+    assert store.get("dremio_refresh")["asked"] is True
+
+
+def test_the_next_try_waits_for_the_refresh_already_asked_for(dremio: Any, context: Any, gold: Any) -> None:
+    first = defer(refresh(), context)
+    dremio.clock = 1000
+    second = defer(refresh(), context)
+    assert dremio.refreshed == [gold["id"]]
+    assert second.trigger.serialize()[1]["baseline"] == first.trigger.serialize()[1]["baseline"]
+
+
+def test_a_worker_that_died_between_note_and_request_asks_again(
+    dremio: Any, context: Any, store: Any, gold: Any
+) -> None:
+    defer(refresh(), context)
+    store.set("dremio_refresh", {**store.get("dremio_refresh"), "asked": False})
+    defer(refresh(), context)
+    assert dremio.refreshed == [gold["id"], gold["id"]]
+
+
+def test_a_failed_refresh_fails_the_task_and_the_next_try_asks_anew(dremio: Any, context: Any, gold: Any) -> None:
+    dremio.on_refresh = lambda table: dremio.made("b", state="FAILED", failure="disk is full")
+    with pytest.raises(errors.DremioReflectionError, match=r"b on lake.* its refresh failed: disk is full .*/job/"):
+        run(refresh(), context)
+
+    def mended(table: str) -> None:
+        for name in ("a", "b"):
+            dremio.made(name, state="DONE", fetched=1)
+
+    dremio.on_refresh = mended
+    assert len(run(refresh(), context)["reflections"]) == 2
+    assert len(dremio.refreshed) == 2
+
+
+def test_out_of_time_fails_and_the_next_try_reattaches(dremio: Any, context: Any, gold: Any) -> None:
+    dremio.on_refresh = lambda table: None
+    with pytest.raises(errors.DremioReflectionError, match="not refreshed in time"):
+        run(refresh(timeout=0), context)
+    for name in ("a", "b"):
+        dremio.made(name, state="DONE", fetched=1)
+    assert len(run(refresh(), context)["reflections"]) == 2
+    assert len(dremio.refreshed) == 1
+
+
+def test_base_tables_can_be_named(dremio: Any, context: Any, gold: Any) -> None:
+    dremio.table("lake", "silver", "s")
+    run(refresh(base_tables=["lake.silver.s"]), context)
+    assert dremio.refreshed == ["id-lake-silver-s"]
+
+
+def test_downstream_reflections_are_awaited_if_asked(dremio: Any, context: Any, gold: Any) -> None:
+    view = dremio.table("space", "v", kind="VIRTUAL_DATASET")
+    dremio.reflection("on_view", view, tables=[gold["id"]])
+    deferred = defer(refresh(wait_for_downstream=True), context)
+    names = [target["name"] for target in deferred.trigger.serialize()[1]["baseline"]["targets"]]
+    assert names == ["a", "b", "on_view"]
+
+
+def test_nothing_is_asked_for_when_a_target_cannot_be_refreshed(dremio: Any, context: Any, gold: Any) -> None:
+    dremio.status("a", config="INVALID", lastFailureMessage="no column x")
+    with pytest.raises(errors.DremioReflectionError, match="no column x"):
+        run(refresh(), context)
+    assert dremio.refreshed == []
+    assert len(run(refresh(skip_unusable=True), context)["reflections"]) == 1
+
+
+def test_queries_prove_that_the_planner_uses_them(dremio: Any, context: Any, gold: Any) -> None:
+    answer = dremio.wire.answer
+    chosen = {"relationship": "CHOSEN", "reflectionId": "ref-b"}
+
+    def accelerate(request: Any) -> Any:
+        reply = answer(request)
+        if request.path.endswith("/sql") and "SUM" in request.json["sql"]:
+            dremio.jobs[reply.body["id"]]["acceleration"] = {"reflectionRelationships": [chosen]}
+        return reply
+
+    dremio.wire.answer = accelerate
+    assert run(refresh(check_queries=["SELECT SUM(x) FROM t"]), context)["checked"] == 1
+    chosen["relationship"] = "MATCHED"
+    with pytest.raises(errors.DremioReflectionError, match=r"not answered from .* SELECT SUM\(x\) FROM t"):
+        run(refresh(check_queries=["SELECT SUM(x) FROM t"]), context)
+
+
+def test_a_killed_refresh_goes_on_unless_asked(dremio: Any, context: Any, gold: Any) -> None:
+    dremio.on_refresh = lambda table: dremio.made("a", state="RUNNING")
+    for cancel, count in ((False, 0), (True, 1)):
+        operator = refresh(cancel_on_kill=cancel)
+        operator.on_kill()
+        defer(operator, context)
+        operator.on_kill()
+        assert len(dremio.cancelled) == count
+
+
+def test_templates_cover_what_a_run_decides() -> None:
+    assert "datasets" in DremioRefreshReflectionsOperator.template_fields
+    assert "datasets" in DremioRefreshMetadataOperator.template_fields
+    assert "sql" in DremioSqlOperator.template_fields

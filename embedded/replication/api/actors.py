@@ -1,0 +1,146 @@
+"""Sources and destinations: the same calls, twice."""
+
+from __future__ import annotations
+
+from typing import Any
+from uuid import UUID
+
+from psycopg.rows import DictRow
+from pydantic import BaseModel, Field
+from starlette.responses import Response
+
+from embedded.replication import connectors
+from embedded.replication.api import workspaces
+from embedded.replication.api.calls import NO_CONTENT, Call
+from embedded.replication.api.connections import remove
+from embedded.replication.problems import Problem, bad_request, not_found, unprocessable
+from embedded.replication.s3.layout import LayoutError, layout
+from embedded.replication.store import actors, connections
+from embedded.replication.store.database import Connection
+
+
+class CreateBody(BaseModel):
+    name: str = Field(min_length=1)
+    workspaceId: UUID
+    definitionId: str | None = None
+    configuration: dict[str, Any]
+    secretId: str | None = None
+
+
+class PutBody(BaseModel):
+    name: str = Field(min_length=1)
+    configuration: dict[str, Any]
+
+
+class PatchBody(BaseModel):
+    name: str | None = Field(default=None, min_length=1)
+    configuration: dict[str, Any] | None = None
+    workspaceId: UUID | None = None
+    secretId: str | None = None
+
+
+class Actors:
+    """The calls of one kind: `source` or `destination`."""
+
+    def __init__(self, kind: str) -> None:
+        self._kind = kind
+
+    def as_json(self, row: DictRow) -> dict[str, Any]:
+        """A reply. The configuration is complete and typed: the SDK takes an incomplete one for another connector."""
+        type_field = f"{self._kind}Type"
+        return {
+            f"{self._kind}Id": str(row["id"]),
+            "name": row["name"],
+            type_field: row["type"],
+            "definitionId": str(row["definition_id"]),
+            "workspaceId": str(row["workspace_id"]),
+            "createdAt": int(row["created_at"].timestamp()),
+            "configuration": {**connectors.mask(row["configuration"]), type_field: row["type"]},
+        }
+
+    def list_(self, call: Call) -> dict[str, Any]:
+        page = call.page()
+        with call.services.pool.connection() as db:
+            ids, deleted = call.uuids("workspaceIds"), call.flag("includeDeleted")
+            rows = actors.list_actors(db, self._kind, ids, deleted, page.limit, page.offset)
+        return call.listing(page, [self.as_json(row) for row in rows])
+
+    def get(self, call: Call) -> dict[str, Any]:
+        with call.services.pool.connection() as db:
+            return self.as_json(self._existing(db, call))
+
+    def create(self, call: Call) -> dict[str, Any]:
+        body = call.parse(CreateBody)
+        if body.secretId:
+            raise unprocessable("secretId (OAuth) is not available in this server: put secrets into configuration.")
+        try:
+            kind = connectors.connector(self._kind, body.configuration, body.definitionId)
+        except connectors.ConfigurationError as error:
+            raise unprocessable(str(error)) from None
+        configuration = self._checked(kind, body.configuration)
+        with call.services.pool.connection() as db:
+            workspaces.existing(db, body.workspaceId)
+            row = actors.create_actor(
+                db, self._kind, body.workspaceId, kind.DEFINITION_ID, kind.TYPE, body.name, configuration
+            )
+        return self.as_json(row)
+
+    def put(self, call: Call) -> dict[str, Any]:
+        """Replace name and configuration; a masked secret means the one that is stored."""
+        body = call.parse(PutBody)
+        with call.services.pool.connection() as db:
+            row = self._existing(db, call)
+            return self._update(db, row, body.name, connectors.unmask(body.configuration, row["configuration"]))
+
+    def patch(self, call: Call) -> dict[str, Any]:
+        """Merge the given keys into name and configuration."""
+        body = call.parse(PatchBody)
+        with call.services.pool.connection() as db:
+            row = self._existing(db, call)
+            given = connectors.unmask(body.configuration or {}, row["configuration"])
+            return self._update(db, row, body.name or row["name"], _merged(row["configuration"], given))
+
+    def delete(self, call: Call) -> Response:
+        """Delete it, and the connections that use it, as Airbyte does. No data is touched."""
+        with call.services.pool.connection() as db, db.transaction():
+            row = self._existing(db, call)
+            for connection in connections.connections_of(db, row["id"]):
+                remove(call.services, db, connection["id"])
+            actors.delete_actor(db, self._kind, row["id"])
+        return NO_CONTENT
+
+    def _existing(self, db: Connection, call: Call) -> DictRow:
+        actor_id = call.path_id(f"{self._kind}Id")
+        row = actors.get_actor(db, self._kind, actor_id)
+        if row is None:
+            raise not_found(self._kind, str(actor_id))
+        return row
+
+    def _update(self, db: Connection, row: DictRow, name: str, configuration: dict[str, Any]) -> dict[str, Any]:
+        kind = connectors.AVAILABLE[self._kind][row["type"]]
+        named = configuration.get(kind.TYPE_FIELD, row["type"])
+        if named != row["type"]:
+            raise bad_request(f"{kind.TYPE_FIELD} cannot change from {row['type']} to {named}: create another one.")
+        return self.as_json(actors.update_actor(db, row["id"], name, self._checked(kind, configuration)))
+
+    def _checked(self, kind: connectors.Connector, configuration: dict[str, Any]) -> dict[str, Any]:
+        """The given keys with their types put right ("5432" is a port); raises a 422 problem."""
+        try:
+            model = connectors.parse(kind, configuration)
+            if isinstance(model, connectors.S3Destination):
+                layout(model.s3_bucket_path, model.s3_path_format, model.file_name_pattern)
+        except (connectors.ConfigurationError, LayoutError) as error:
+            raise _invalid(str(error)) from None
+        return model.model_dump(mode="json", exclude_unset=True)
+
+
+def _invalid(message: str) -> Problem:
+    return unprocessable(f"The provided configuration does not fulfill the specification. Errors: {message}")
+
+
+def _merged(old: dict[str, Any], new: dict[str, Any]) -> dict[str, Any]:
+    merged = dict(old)
+    for key, value in new.items():
+        known = merged.get(key)
+        merged[key] = _merged(known, value) if isinstance(known, dict) and isinstance(value, dict) else value
+    return merged

@@ -1,0 +1,167 @@
+"""What Airbyte's public API lacks: reasons, attempts, streams, files, logs, checks. Under /api/lakehouse/v1."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from psycopg.rows import DictRow
+
+from embedded.replication import connectors
+from embedded.replication.api import connections as connection_calls
+from embedded.replication.api import jobs as job_calls
+from embedded.replication.api.calls import Call
+from embedded.replication.failures import SyncError, scrub
+from embedded.replication.postgres.connection import connect
+from embedded.replication.problems import bad_request, not_found
+from embedded.replication.protocol import APPLICATION
+from embedded.replication.store import actors, connections, jobs, objects
+
+_LOG_LINES = 1000
+
+
+def health(call: Call) -> dict[str, Any]:
+    with call.services.pool.connection(timeout=5) as db:
+        running = len(jobs.running_attempts(db))
+    runner = call.services.runner
+    return {
+        "status": "ok",
+        "leading": runner.leading,
+        "runningJobs": running,
+        "maxJobs": call.services.settings.max_jobs,
+    }
+
+
+def job(call: Call) -> dict[str, Any]:
+    """A job with everything that is known about it."""
+    with call.services.pool.connection() as db:
+        row = job_calls.existing(db, call)
+        attempts = jobs.get_attempts(db, row["id"])
+        streams = jobs.job_streams(db, row["id"])
+    failures = [attempt["failure"] for attempt in attempts if attempt["failure"]]
+    succeeded = row["status"] == "succeeded"
+    waits = row["status"] in ("pending", "incomplete")
+    return {
+        **job_calls.as_json(row),
+        "failureReason": None if succeeded or not failures else failures[-1],
+        "nextAttemptAt": row["next_attempt_at"].isoformat() if waits else None,
+        "attempts": [_attempt(attempt) for attempt in attempts],
+        "streams": [_stream(stream) for stream in streams],
+    }
+
+
+def _attempt(row: DictRow) -> dict[str, Any]:
+    snapshot = (row["outcome"] or {}).get("snapshot")
+    return {
+        "number": row["number"],
+        "status": row["status"],
+        "startedAt": row["started_at"].isoformat(),
+        "endedAt": row["ended_at"].isoformat() if row["ended_at"] else None,
+        "failureReason": row["failure"],
+        "snapshot": snapshot,
+    }
+
+
+def _stream(row: DictRow) -> dict[str, Any]:
+    stats = {key: value for key, value in row["stats"].items() if key != "cursor"}
+    return {
+        "namespace": row["namespace"],
+        "name": row["name"],
+        "syncMode": row["sync_mode"],
+        "generationId": row["generation_id"],
+        "minimumGenerationId": row["minimum_generation_id"],
+        **stats,
+    }
+
+
+def files(call: Call) -> dict[str, Any]:
+    """The objects of a job: what a reader should find, to be checked against a listing."""
+    with call.services.pool.connection() as db:
+        row = job_calls.existing(db, call)
+        rows = objects.of_job(db, row["id"], ["planned", "uploaded", "visible", "removed"])
+    wanted = ("namespace", "name", "bucket", "key", "records", "bytes", "status", "attempt")
+    data = [
+        {**{key: item[key] for key in wanted}, "generationId": item["generation_id"], "partNumber": item["part_number"]}
+        for item in rows
+    ]
+    return {"data": data}
+
+
+def log(call: Call) -> dict[str, Any]:
+    """Lines after number `after`; read on with `next` until there are none."""
+    text = call.query.get("after", "0")
+    if not text.isascii() or not text.isdigit():
+        raise bad_request(f"after must be a number, not {text!r}.")
+    with call.services.pool.connection() as db:
+        row = job_calls.existing(db, call)
+        lines = jobs.get_log(db, row["id"], int(text), _LOG_LINES)
+    data = [{**line, "at": line["at"].isoformat()} for line in lines]
+    return {"data": data, "next": lines[-1]["id"] if lines else int(text)}
+
+
+def state(call: Call) -> dict[str, Any]:
+    """Where each stream of a connection stands."""
+    with call.services.pool.connection() as db:
+        row = connection_calls.existing(db, call.path_id("connectionId"))
+        states = connections.get_states(db, row["id"])
+    data = [
+        {
+            "namespace": item["namespace"],
+            "name": item["name"],
+            "generationId": item["generation_id"],
+            "minimumGenerationId": item["minimum_generation_id"],
+            "cursor": item["cursor"],
+            "jobId": item["job_id"],
+        }
+        for item in states.values()
+    ]
+    return {"data": sorted(data, key=lambda item: (item["namespace"], item["name"]))}
+
+
+def check_source(call: Call) -> dict[str, Any]:
+    """Whether the source can be used now."""
+    row = _actor(call, "source")
+    source = connectors.parse(connectors.PostgresSource, row["configuration"])
+    try:
+        with connect(source, f"{APPLICATION} check") as db:
+            db.execute("select 1")
+    except SyncError as error:
+        return _failed(error, row)
+    return {"status": "succeeded", "message": None}
+
+
+def check_destination(call: Call) -> dict[str, Any]:
+    """Whether the bucket is there and answers to these keys."""
+    from embedded.replication.s3 import client  # boto3 is heavy, and only this call of the server needs it
+
+    row = _actor(call, "destination")
+    destination = connectors.parse(connectors.S3Destination, row["configuration"])
+    try:
+        client.check(client.client(destination), destination)
+    except SyncError as error:
+        return _failed(error, row)
+    return {"status": "succeeded", "message": None}
+
+
+def _actor(call: Call, kind: str) -> DictRow:
+    actor_id = call.path_id(f"{kind}Id")
+    with call.services.pool.connection() as db:
+        row = actors.get_actor(db, kind, actor_id)
+    if row is None:
+        raise not_found(kind, str(actor_id))
+    return row
+
+
+def _failed(error: SyncError, row: DictRow) -> dict[str, Any]:
+    return {"status": "failed", "message": scrub(str(error), connectors.secrets(row["configuration"]))}
+
+
+def set_faults(call: Call) -> dict[str, Any]:
+    """Replace the injected faults; only where the server was started with fault injection."""
+    if not call.services.faults.enabled:
+        raise not_found("faults", "disabled")
+    rules = call.json()
+    try:
+        call.services.faults.replace(rules)
+    except (TypeError, ValueError, AttributeError) as error:
+        raise bad_request(str(error)) from None
+    return {"status": "ok"}

@@ -1,0 +1,194 @@
+"""What a connection is asked to copy, checked against what the source has.
+
+The rules and the wording of the checks follow the real server (airbyte-platform, AirbyteCatalogHelper.kt).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict
+
+from embedded.replication.postgres.discovery import Column, Table
+from embedded.replication.postgres.types import plan
+
+SyncMode = Literal[
+    "full_refresh_overwrite", "full_refresh_overwrite_deduped", "full_refresh_append", "full_refresh_update",
+    "full_refresh_soft_delete", "incremental_append", "incremental_deduped_history", "incremental_update",
+    "incremental_soft_delete",
+]  # fmt: skip
+# What source-postgres and destination-s3 have in common: the destination neither deduplicates nor updates.
+SUPPORTED_MODES: tuple[SyncMode, ...] = ("full_refresh_overwrite", "full_refresh_append", "incremental_append")
+# Types with a total order whose values PostgreSQL can read back from text, all in pg_catalog.
+CURSOR_TYPES = frozenset(
+    {
+        "int2", "int4", "int8", "oid", "numeric", "float4", "float8", "date", "timestamp", "timestamptz", "time",
+        "text", "varchar", "bpchar", "uuid",
+    }
+)  # fmt: skip
+
+Catalog = Mapping[tuple[str, str], Table]
+
+
+class CatalogError(Exception):
+    """The configuration does not fit the source; the message says what is possible instead."""
+
+
+class SelectedField(BaseModel):
+    fieldPath: list[str]
+
+
+class StreamConfig(BaseModel):
+    """One element of `configurations.streams`."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    name: str
+    namespace: str | None = None
+    syncMode: SyncMode | None = None
+    cursorField: list[str] | None = None
+    primaryKey: list[list[str]] | None = None
+    selectedFields: list[SelectedField] | None = None
+    mappers: list[dict[str, Any]] | None = None
+    includeFiles: bool | None = None
+    destinationObjectName: str | None = None
+
+
+class StreamConfigs(BaseModel):
+    streams: list[StreamConfig] | None = None
+
+
+def configure(wanted: StreamConfigs | None, catalog: Catalog) -> list[dict[str, Any]]:
+    """The streams of a connection as they are stored; no wish means every stream. Raises CatalogError."""
+    streams = wanted.streams if wanted else None
+    if not streams:
+        return [_stored(StreamConfig(name=t.name, namespace=t.namespace), t) for t in catalog.values() if t.columns]
+    chosen: dict[tuple[str, str], dict[str, Any]] = {}
+    for stream in streams:
+        table = _find(stream, catalog)
+        _check(stream, table)
+        key = (table.namespace, table.name)
+        if key in chosen:
+            raise CatalogError(f"Duplicate stream found in configuration for: {stream.name}.")
+        chosen[key] = _stored(stream, table)
+    return list(chosen.values())
+
+
+def _find(stream: StreamConfig, catalog: Catalog) -> Table:
+    found = [
+        table
+        for (namespace, name), table in catalog.items()
+        if name == stream.name and stream.namespace in (None, namespace)
+    ]
+    if len(found) > 1:
+        choices = ", ".join(table.namespace for table in found)
+        raise CatalogError(f"Stream {stream.name} is in several namespaces: {choices}. Set namespace.")
+    if not found:
+        names = ", ".join(sorted(f"{namespace}.{name}" for namespace, name in catalog)) or "none"
+        raise CatalogError(f"Invalid stream found: {stream.name}. The source's streams: {names}.")
+    if not found[0].readable or not found[0].columns:
+        raise CatalogError(f"Stream {stream.name}: the source's role may not read it, or it has no columns.")
+    return found[0]
+
+
+def _check(stream: StreamConfig, table: Table) -> None:
+    mode = stream.syncMode or "full_refresh_overwrite"
+    if mode not in SUPPORTED_MODES:
+        modes = ", ".join(SUPPORTED_MODES)
+        raise CatalogError(f"Cannot set sync mode to {mode} for stream {stream.name}. Valid sync modes are: {modes}.")
+    if stream.mappers:
+        raise CatalogError(f"Stream {stream.name}: mappers are not available in this server.")
+    if stream.includeFiles:
+        raise CatalogError(f"Stream {stream.name}: includeFiles is not available for a PostgreSQL source.")
+    _check_key(stream, table)
+    if mode.startswith("incremental"):
+        _check_cursor(stream, table)
+    if stream.selectedFields is not None:
+        _check_selection(stream, table, mode)
+
+
+def _check_key(stream: StreamConfig, table: Table) -> None:
+    if not stream.primaryKey:
+        return
+    wanted = [".".join(path) for path in stream.primaryKey]
+    if table.primary_key and set(wanted) != set(table.primary_key):
+        key = ", ".join(table.primary_key)
+        raise CatalogError(f"Primary key for stream: {stream.name} is already pre-defined: {key}. Do not set another.")
+    _check_names(stream, table, wanted, "primary key")
+
+
+def _check_cursor(stream: StreamConfig, table: Table) -> None:
+    usable = ", ".join(column.name for column in table.columns if is_cursor(column))
+    if not stream.cursorField:
+        message = f"No default cursor field is available for stream {stream.name}. Set cursorField to one of: {usable}."
+        raise CatalogError(message)
+    if len(stream.cursorField) != 1:
+        raise CatalogError(f"Cursor field of stream {stream.name} must be one top-level field.")
+    _check_names(stream, table, stream.cursorField, "cursor field")
+    column = table.column(stream.cursorField[0])
+    if column is None or not is_cursor(column):
+        name = stream.cursorField[0]
+        raise CatalogError(f"Field {name} of stream {stream.name} has no order to follow. Possible: {usable}.")
+
+
+def _check_selection(stream: StreamConfig, table: Table, mode: str) -> None:
+    paths = [field.fieldPath for field in stream.selectedFields or []]
+    if not paths:
+        raise CatalogError(f"No fields selected for stream {stream.name}. Leave selectedFields out to take all.")
+    if any(len(path) != 1 for path in paths):
+        raise CatalogError(f"Selected fields of stream {stream.name} must be top-level fields.")
+    names = [path[0] for path in paths]
+    if len(set(names)) != len(names):
+        raise CatalogError(f"Duplicate fields selected for stream {stream.name}.")
+    _check_names(stream, table, names, "selected field")
+    if mode.startswith("incremental") and stream.cursorField and stream.cursorField[0] not in names:
+        raise CatalogError(f"Cursor field {stream.cursorField[0]} of stream {stream.name} must be selected.")
+
+
+def _check_names(stream: StreamConfig, table: Table, names: list[str], what: str) -> None:
+    known = [column.name for column in table.columns]
+    for name in names:
+        if name not in known:
+            fields = ", ".join(known)
+            raise CatalogError(f"Invalid {what} {name} for stream {stream.name}. The stream's fields: {fields}.")
+
+
+def is_cursor(column: Column) -> bool:
+    return not column.type.array and column.type.kind == "b" and column.type.name in CURSOR_TYPES
+
+
+def _stored(stream: StreamConfig, table: Table) -> dict[str, Any]:
+    """A stream as rows of `streams`: the config as it is shown, and the columns known now."""
+    selected = None if stream.selectedFields is None else [field.fieldPath[0] for field in stream.selectedFields]
+    config: dict[str, Any] = {
+        "name": table.name,
+        "namespace": table.namespace,
+        "syncMode": stream.syncMode or "full_refresh_overwrite",
+        "cursorField": stream.cursorField or [],
+        "primaryKey": stream.primaryKey or [[name] for name in table.primary_key],
+        "selectedFields": [{"fieldPath": [name]} for name in selected] if selected else [],
+        "mappers": [],
+    }
+    if stream.destinationObjectName:
+        config["destinationObjectName"] = stream.destinationObjectName
+    fields = [field(column) for column in table.columns if selected is None or column.name in selected]
+    return {"namespace": table.namespace, "name": table.name, "config": config, "fields": fields}
+
+
+def field(column: Column) -> dict[str, str]:
+    """A column as the connection remembers it: the type written decides whether a change matters."""
+    return {"name": column.name, "type": column.type.text, "written": plan(column, False).written}
+
+
+def stream_properties(table: Table, with_modes: bool) -> dict[str, Any]:
+    """One element of GET /streams."""
+    return {
+        "streamName": table.name,
+        "streamnamespace": table.namespace,
+        "syncModes": list(SUPPORTED_MODES) if with_modes else None,
+        "defaultCursorField": [],
+        "sourceDefinedCursorField": False,
+        "sourceDefinedPrimaryKey": [[name] for name in table.primary_key],
+        "propertyFields": [[column.name] for column in table.columns],
+    }

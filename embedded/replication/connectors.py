@@ -1,0 +1,175 @@
+"""The two connectors: their configuration as Airbyte's specs define it, what of it is secret, what is not available."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, ClassVar, Literal, TypeVar
+from uuid import UUID
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+MASK = "**********"
+
+# Field names that carry "airbyte_secret": true in the specs of source-postgres and destination-s3.
+_SECRET_FIELDS = frozenset(
+    {
+        "password", "access_key_id", "secret_access_key", "ca_certificate", "client_certificate", "client_key",
+        "client_key_password", "tunnel_user_password", "ssh_key",
+    }
+)  # fmt: skip
+
+# The SDK's closed enum: a reply with any other region would break listing for every client.
+_REGIONS = (
+    " af-south-1 ap-east-1 ap-northeast-1 ap-northeast-2 ap-northeast-3 ap-south-1 ap-south-2 ap-southeast-1"
+    " ap-southeast-2 ap-southeast-3 ap-southeast-4 ca-central-1 ca-west-1 cn-north-1 cn-northwest-1 eu-central-1"
+    " eu-central-2 eu-north-1 eu-south-1 eu-south-2 eu-west-1 eu-west-2 eu-west-3 il-central-1 me-central-1"
+    " me-south-1 sa-east-1 us-east-1 us-east-2 us-gov-east-1 us-gov-west-1 us-west-1 us-west-2"
+).split(" ")
+
+
+class _Model(BaseModel):
+    model_config = ConfigDict(extra="allow", protected_namespaces=())
+
+
+class SslMode(_Model):
+    mode: Literal["disable", "allow", "prefer", "require", "verify-ca", "verify-full"] = "prefer"
+    ca_certificate: str | None = Field(default=None, repr=False)
+    client_certificate: str | None = Field(default=None, repr=False)
+    client_key: str | None = Field(default=None, repr=False)
+    client_key_password: str | None = Field(default=None, repr=False)
+
+
+class ReplicationMethod(_Model):
+    method: Literal["Standard"] = "Standard"
+
+
+class TunnelMethod(_Model):
+    tunnel_method: Literal["NO_TUNNEL"] = "NO_TUNNEL"
+
+
+class PostgresSource(_Model):
+    """source-postgres; only what this server can honour validates."""
+
+    TYPE: ClassVar[str] = "postgres"
+    TYPE_FIELD: ClassVar[str] = "sourceType"
+    DEFINITION_ID: ClassVar[UUID] = UUID("decd338e-5647-4c0b-adf4-da0e75f5a750")
+
+    host: str = Field(min_length=1)
+    port: int = Field(default=5432, ge=1, le=65535)
+    database: str = Field(min_length=1)
+    username: str = Field(min_length=1)
+    password: str = Field(default="", repr=False)
+    schemas: list[str] = Field(default_factory=lambda: ["public"])
+    ssl_mode: SslMode = Field(default_factory=SslMode)
+    replication_method: ReplicationMethod = Field(default_factory=ReplicationMethod)
+    tunnel_method: TunnelMethod = Field(default_factory=TunnelMethod)
+
+    @field_validator("schemas")
+    @classmethod
+    def _some_schema(cls, value: list[str]) -> list[str]:
+        return value or ["public"]
+
+
+class ParquetFormat(_Model):
+    """Parquet options with Airbyte's defaults. `decimalAsDouble` is ours: numeric(p,s) as DOUBLE, as Airbyte does."""
+
+    format_type: Literal["Parquet"] = "Parquet"
+    compression_codec: Literal["UNCOMPRESSED", "SNAPPY", "GZIP", "BROTLI", "LZ4", "ZSTD"] = "UNCOMPRESSED"
+    block_size_mb: int = Field(default=128, ge=1, le=1024)
+    page_size_kb: int = Field(default=1024, ge=8, le=65536)
+    dictionary_page_size_kb: int = Field(default=1024, ge=8, le=65536)
+    dictionary_encoding: bool = True
+    decimalAsDouble: bool = False
+
+
+class S3Destination(_Model):
+    """destination-s3 with Parquet output."""
+
+    TYPE: ClassVar[str] = "s3"
+    TYPE_FIELD: ClassVar[str] = "destinationType"
+    DEFINITION_ID: ClassVar[UUID] = UUID("4816b78f-1489-44c1-9060-4b19d5fa9362")
+
+    s3_bucket_name: str = Field(min_length=3, max_length=63)
+    s3_bucket_path: str = Field(min_length=1)
+    s3_bucket_region: str = ""
+    access_key_id: str | None = Field(default=None, repr=False)
+    secret_access_key: str | None = Field(default=None, repr=False)
+    s3_endpoint: str | None = None
+    s3_path_format: str | None = None
+    file_name_pattern: str | None = None
+    format: Annotated[ParquetFormat, Field(default_factory=ParquetFormat)]
+
+    @field_validator("s3_bucket_region")
+    @classmethod
+    def _known_region(cls, value: str) -> str:
+        if value not in _REGIONS:
+            raise ValueError(f"unknown region {value!r}; one of {', '.join(filter(None, _REGIONS))}, or empty")
+        return value
+
+
+Connector = type[PostgresSource] | type[S3Destination]
+AVAILABLE: dict[str, dict[str, Connector]] = {
+    "source": {PostgresSource.TYPE: PostgresSource},
+    "destination": {S3Destination.TYPE: S3Destination},
+}
+
+_M = TypeVar("_M", bound=BaseModel)
+
+
+class ConfigurationError(Exception):
+    """A configuration does not fit its connector; the message names the fields."""
+
+
+def parse(model: type[_M], values: Any) -> _M:
+    """Check `values` against a model; raises ConfigurationError with one clause for each wrong field."""
+    try:
+        return model.model_validate(values)
+    except ValidationError as error:
+        raise ConfigurationError(explain(error)) from None
+
+
+def explain(error: ValidationError) -> str:
+    """One line for a person: field, and what it should be. Never the value: it may be a secret."""
+    clauses = []
+    for item in error.errors(include_input=False, include_url=False):
+        where = ".".join(str(part) for part in item["loc"]) or "body"
+        clauses.append(f"{where}: {item['msg']}")
+    return "; ".join(clauses)
+
+
+def connector(kind: str, configuration: dict[str, Any], definition_id: str | None) -> Connector:
+    """The connector that a create request means, by type field or definition id; raises ConfigurationError."""
+    choices = AVAILABLE[kind]
+    field = f"{kind}Type"
+    named = configuration.get(field)
+    if named is None and definition_id:
+        for choice in choices.values():
+            if str(choice.DEFINITION_ID) == definition_id:
+                return choice
+        raise ConfigurationError(f"definitionId {definition_id}: not available here")
+    if named not in choices:
+        raise ConfigurationError(f"configuration.{field} is {named!r}; this server has: {', '.join(choices)}")
+    return choices[named]
+
+
+def mask(value: Any, name: str = "") -> Any:
+    """A copy of a configuration with every secret replaced."""
+    if isinstance(value, dict):
+        return {key: mask(item, key) for key, item in value.items()}
+    if isinstance(value, list):
+        return [mask(item) for item in value]
+    return MASK if name in _SECRET_FIELDS and value else value
+
+
+def unmask(new: Any, old: Any) -> Any:
+    """`new` with each masked value replaced by the one in `old`: clients send back what they read."""
+    if isinstance(new, dict):
+        known = old if isinstance(old, dict) else {}
+        return {key: unmask(item, known.get(key)) for key, item in new.items()}
+    return old if new == MASK and isinstance(old, str) else new
+
+
+def secrets(value: Any, name: str = "") -> list[str]:
+    """Every secret in a configuration, to scrub messages with."""
+    if isinstance(value, dict):
+        return [found for key, item in value.items() for found in secrets(item, key)]
+    return [value] if name in _SECRET_FIELDS and isinstance(value, str) and value else []

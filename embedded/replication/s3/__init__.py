@@ -1,0 +1,1 @@
+"""Writing Parquet objects to S3 in the layout of Airbyte's S3 destination."""

@@ -1,0 +1,234 @@
+"""The process that does one attempt of one job: `python -m embedded.replication.worker sync JOB ATTEMPT`.
+
+A process of its own, so that a cancelled job ends with a kill, memory goes back when it ends, and a crash of DuckDB
+or Arrow takes nothing else down. What it needs comes by environment, never by arguments; its stdin is a pipe that
+the server holds open: when it closes, the server is gone, and so are we.
+
+The order of things makes a kill harmless at every point:
+1. objects are written to the manifest, then uploaded in parts, invisible;
+2. the outcome (cursors, counts) is recorded: from here the attempt is finished forward;
+3. the uploads are completed: the files appear together;
+4. states, statistics and the job's success are recorded in one transaction.
+Whoever comes after a kill before 2 undoes the uploads and reads again; after 2 it completes 3 and 4.
+`worker settle JOB` undoes what an ended job (failed, cancelled) left behind.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+import tempfile
+import threading
+import traceback
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import psycopg
+from psycopg import sql
+from psycopg.rows import DictRow
+
+from embedded.replication import faults
+from embedded.replication.connectors import PostgresSource, S3Destination, parse, secrets
+from embedded.replication.failures import SyncError, scrub
+from embedded.replication.postgres.connection import connect as connect_source
+from embedded.replication.protocol import APPLICATION, DATABASE, DONE, FAILED, OPTIONS, OVERTAKEN, session_name
+from embedded.replication.s3.client import client
+from embedded.replication.s3.uploads import UploadLost, Uploads
+from embedded.replication.store import connections, jobs, objects
+from embedded.replication.store.database import Connection, connect
+from embedded.replication.sync import Extractor, Job
+
+
+def main(arguments: list[str]) -> int:
+    threading.Thread(target=_die_with_server, name="server-watch", daemon=True).start()
+    options = json.loads(os.environ.get(OPTIONS, "{}"))
+    job_id = int(arguments[1])
+    with connect(os.environ[DATABASE]) as db, tempfile.TemporaryDirectory(prefix="lakehouse-replication-") as folder:
+        if arguments[0] == "settle":
+            return _settle(db, job_id)
+        return Attempt(db, job_id, int(arguments[2]), Path(folder), options).run()
+
+
+def _die_with_server() -> None:
+    while os.read(0, 1024):
+        pass
+    os.killpg(0, signal.SIGKILL)
+
+
+class Attempt:
+    """One attempt of a sync."""
+
+    def __init__(self, db: Connection, job_id: int, number: int, folder: Path, options: dict[str, Any]) -> None:
+        self._db = db
+        self._job_id = job_id
+        self._number = number
+        self._folder = folder
+        self._options = options
+        self._secrets: list[str] = []
+
+    def run(self) -> int:
+        try:
+            self._work()
+        except jobs.NoLongerRunning as error:
+            self._log("warn", str(error))
+            return OVERTAKEN
+        except SyncError as error:
+            self._fail(error)
+            return FAILED
+        except Exception as error:  # whatever it is must end as a reason that a person can read
+            self._log("error", traceback.format_exc())
+            self._fail(SyncError("replication", "system_error", f"{type(error).__name__}: {error}"))
+            return FAILED
+        return DONE
+
+    def _work(self) -> None:
+        row = jobs.get_job(self._db, self._job_id)
+        assert row is not None
+        self._connection = _connection(self._db, row)
+        if row["type"] == "reset":
+            self._reset()
+            return
+        source, destination = _configurations(self._db, self._connection)
+        self._secrets = secrets(source.model_dump()) + secrets(destination.model_dump())
+        self._job = Job(self._job_id, self._number, self._connection, source, destination, datetime.now(UTC))
+        uploads = Uploads(client(destination), destination)
+        prepared = jobs.prepared_attempt(self._db, self._job_id)
+        if prepared is None:
+            undo(self._db, uploads, self._job_id)
+            outcome, number = self._extract(), self._number
+        else:
+            outcome, number = prepared["outcome"], prepared["number"]
+            self._log("info", f"attempt {number} had uploaded everything: finishing it")
+        try:
+            self._publish(uploads, number)
+        except UploadLost:
+            jobs.drop_outcome(self._db, self._job_id)
+            raise
+        self._reach("before_state")
+        self._finish(outcome)
+
+    def _extract(self) -> dict[str, Any]:
+        extractor = Extractor(self._db, self._job, self._folder, self._log)
+        outcome = extractor.run()
+        self._reach("after_read")
+        with self._db.transaction():
+            jobs.hold_attempt(self._db, self._job_id, self._number)
+            jobs.set_outcome(self._db, self._job_id, self._number, outcome)
+        self._reach("after_upload")
+        return outcome
+
+    def _publish(self, uploads: Uploads, number: int) -> None:
+        """Complete the uploads of attempt `number`. Some may be complete already: then this only looks."""
+        mine = [row for row in objects.of_job(self._db, self._job_id, ["uploaded"]) if row["attempt"] == number]
+        for row in mine:
+            uploads.complete(row["key"], row["upload_id"], row["parts"], row["bytes"], self._job_id)
+            self._reach("half_visible")
+        self._log("info", f"{len(mine)} files are visible")
+
+    def _finish(self, outcome: dict[str, Any]) -> None:
+        """State, statistics and success, all or nothing, and only if the job still is ours."""
+        connection_id = self._connection["id"]
+        with self._db.transaction():
+            jobs.hold_attempt(self._db, self._job_id, self._number)
+            taken = {(row["namespace"], row["name"]): row for row in jobs.job_streams(self._db, self._job_id)}
+            if outcome["configured"] is not None:
+                connections.replace_streams(self._db, connection_id, outcome["configured"])
+            for item in outcome["streams"]:
+                key = (item["namespace"], item["name"])
+                cursor = item["stats"]["cursor"]
+                connections.save_state(self._db, connection_id, taken[key], cursor, self._job_id)
+                connections.set_fields(self._db, connection_id, *key, item["fields"])
+                jobs.set_stream_stats(self._db, self._job_id, *key, item["stats"])
+            ids = [row["id"] for row in objects.of_job(self._db, self._job_id, ["uploaded"])]
+            objects.set_status(self._db, ids, "visible")
+            records = sum(item["stats"]["records"] for item in outcome["streams"])
+            size = sum(item["stats"]["bytes"] for item in outcome["streams"])
+            jobs.end_attempt(self._db, self._job_id, self._number, "succeeded", None)
+            jobs.end_job(self._db, self._job_id, "succeeded", records, size)
+            jobs.log(self._db, self._job_id, self._number, "info", f"succeeded: {records} records, {size} bytes")
+
+    def _reset(self) -> None:
+        """Forget the cursors and raise the generations: readers see nothing until the next sync. Deletes no file."""
+        connection_id = self._connection["id"]
+        with self._db.transaction():
+            jobs.hold_attempt(self._db, self._job_id, self._number)
+            for row in connections.get_streams(self._db, connection_id):
+                key = (row["namespace"], row["name"])
+                generation = connections.bump_generation(self._db, connection_id, *key)
+                jobs.add_job_stream(self._db, self._job_id, *key, "reset", generation, generation)
+                taken = {**row, "generation_id": generation, "minimum_generation_id": generation}
+                connections.save_state(self._db, connection_id, taken, None, self._job_id)
+            jobs.end_attempt(self._db, self._job_id, self._number, "succeeded", None)
+            jobs.end_job(self._db, self._job_id, "succeeded")
+
+    def _fail(self, error: SyncError) -> None:
+        message = scrub(error.message, self._secrets)
+        self._log("error", f"{error.origin} {error.kind}: {message}")
+        failure = SyncError(error.origin, error.kind, message, error.disables_connection)
+        jobs.fail_attempt(
+            self._db,
+            self._job_id,
+            self._number,
+            failure,
+            max_attempts=self._options.get("max_attempts", 5),
+            retry_seconds=self._options.get("retry_seconds", 10.0),
+        )
+
+    def _log(self, level: str, message: str) -> None:
+        jobs.log(self._db, self._job_id, self._number, level, scrub(message, self._secrets))
+
+    def _reach(self, point: str) -> None:
+        rules = self._options.get("faults") or []
+        faults.reach(point, rules, self._job_id, self._number, self._options.get("server_pid", 0))
+
+
+def undo(db: Connection, uploads: Uploads, job_id: int) -> None:
+    """Take back every object of a job that did not succeed."""
+    for row in objects.of_job(db, job_id, ["planned", "uploaded", "visible"]):
+        uploads.undo(row["key"], row["upload_id"])
+        objects.set_status(db, [row["id"]], "removed")
+
+
+def _settle(db: Connection, job_id: int) -> int:
+    row = jobs.get_job(db, job_id)
+    if row is None or row["status"] not in ("failed", "cancelled"):
+        return OVERTAKEN
+    connection = _connection(db, row)
+    source, destination = _configurations(db, connection)
+    _end_sessions(source, job_id)
+    undo(db, Uploads(client(destination), destination), job_id)
+    return DONE
+
+
+def _end_sessions(source: PostgresSource, job_id: int) -> None:
+    """A killed worker's query goes on at the source until it next sends a row: stop it now, if we can."""
+    try:
+        with connect_source(source, f"{APPLICATION} settle") as db:
+            name = sql.Literal(session_name(job_id))
+            query = "select pg_terminate_backend(pid) from pg_stat_activity where application_name = {}"
+            db.execute(sql.SQL(query).format(name))
+    except (SyncError, psycopg.Error):
+        pass  # the source is away: then it has no query of ours either
+
+
+def _connection(db: Connection, job: DictRow) -> DictRow:
+    """The job's connection, deleted or not."""
+    row = db.execute("select * from connections where id = %s", [job["connection_id"]]).fetchone()
+    assert row is not None
+    return row
+
+
+def _configurations(db: Connection, connection: DictRow) -> tuple[PostgresSource, S3Destination]:
+    """Source and destination as they are now; deleted ones still serve to undo things."""
+    query = "select id, configuration from actors where id = any(%s)"
+    ids = [connection["source_id"], connection["destination_id"]]
+    found = {row["id"]: row["configuration"] for row in db.execute(query, [ids])}
+    source = parse(PostgresSource, found[connection["source_id"]])
+    return source, parse(S3Destination, found[connection["destination_id"]])
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -29,6 +29,7 @@ def load() -> DagBag:
     """All DAGs of the project, parsed as Airflow parses them; raises ImportError with Airflow's own words."""
     os.environ.setdefault("AIRFLOW_HOME", tempfile.mkdtemp(prefix="lakehouse-docs-"))
     os.environ.setdefault("AIRFLOW__CORE__LOAD_EXAMPLES", "False")
+    os.environ.setdefault("AIRFLOW__LOGGING__LOGGING_LEVEL", "ERROR")
     from airflow.dag_processing.dagbag import DagBag
 
     bag = DagBag(PROJECT / "dags", bundle_path=PROJECT / "dags", bundle_name="dags")

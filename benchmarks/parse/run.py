@@ -18,6 +18,7 @@ PROJECT = Path(__file__).resolve().parent.parent.parent
 BAR = 1.0
 
 # What a dag-processor has loaded before it sees the first file: the SDK, its own code, and plugins (Cosmos brings one).
+# The first asset makes Airflow load every provider's URI handler; that is counted against us, but shown apart.
 PROGRAM = """
 import json, runpy, sys, time
 import airflow.sdk, airflow.dag_processing.processor
@@ -25,12 +26,14 @@ from airflow.plugins_manager import ensure_plugins_loaded
 imported = time.process_time()
 ensure_plugins_loaded()
 plugins = time.process_time()
+airflow.sdk.Asset("s3://any/one")
+assets = time.process_time()
 files = {}
 for path in sys.argv[1:]:
     before = time.process_time()
     runpy.run_path(path)
     files[path] = time.process_time() - before
-print(json.dumps({"airflow": imported, "plugins": plugins - imported, "files": files}))
+print(json.dumps({"airflow": imported, "plugins": plugins - imported, "assets": assets - plugins, "files": files}))
 """
 
 
@@ -40,8 +43,9 @@ def measure(files: list[Path]) -> dict[str, float]:
     answer = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, check=True).stdout
     parts = json.loads(answer.splitlines()[-1])
     named = {str(Path(path).relative_to(PROJECT)): seconds for path, seconds in parts["files"].items()}
-    total = parts["plugins"] + sum(named.values())
-    return {"airflow's import": parts["airflow"], "plugins": parts["plugins"], **named, "beyond airflow": total}
+    shared = {"plugins": parts["plugins"], "the first asset": parts["assets"]}
+    total = sum(shared.values()) + sum(named.values())
+    return {"airflow's import": parts["airflow"], **shared, **named, "beyond airflow": total}
 
 
 def main() -> int:

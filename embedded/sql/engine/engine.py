@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import datetime
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path as FilePath
 from typing import Any
 
 import pyarrow as pa
 
-from embedded.sql.datasets import Catalog, IcebergTable, Outcome, Path, S3Access, Session
+from embedded.sql.datasets import Catalog, IcebergTable, Materialization, Outcome, Path, S3Access, Session
 from embedded.sql.engine import ddl, dml, listings
 from embedded.sql.engine import statements as st
 from embedded.sql.engine.commands import parse_statement
 from embedded.sql.engine.database import Database, Flag, Job, NeverSet
 from embedded.sql.engine.datatypes import type_text
+from embedded.sql.engine.materialize import Materialized, materialize
 from embedded.sql.engine.outcomes import ok, records
 from embedded.sql.engine.planner import Plan, output_schema, resolve
 from embedded.sql.engine.relations import Reader, describe_files, dotted
@@ -61,6 +62,23 @@ class Engine:
             schema = describe_files(self.database, job, files, file_format, access, dict(options or {}))
         return tuple((field.name, type_text(field.type)) for field in schema)
 
+    def materialize(
+        self,
+        materialization: Materialization,
+        folder: str,
+        session: Session,
+        *,
+        order: Sequence[str] = (),
+        cancelled: Flag | None = None,
+    ) -> Materialized:
+        """Write a reflection's data below `folder` (s3://...) and say what was read.
+
+        Of `materialization` the definition, the dataset's full path and the access to the distributed store are used;
+        its files and snapshot are what this call gives. `order`: partition columns, then sort columns.
+        """
+        with self.database.job(session.job_id, cancelled or NeverSet()) as job:
+            return materialize(Run(self, job, session), materialization, folder, tuple(order))
+
     def interrupt(self, job_id: str) -> bool:
         """Stop a running statement; False when no statement of this job runs."""
         return self.database.interrupt(job_id)
@@ -102,13 +120,14 @@ class Run:
         self.scanned: list[Path] = []
         self.reflections: list[Any] = []
 
-    def plan(self) -> Plan:
-        return Plan(self.catalog, self.reader, self.job, self.moment)
+    def plan(self, *, accelerate: bool = True) -> Plan:
+        return Plan(self.catalog, self.reader, self.job, self.moment, accelerate=accelerate)
 
     def used(self, plan: Plan) -> None:
         for path in plan.scanned:
             if path not in self.scanned:
                 self.scanned.append(path)
+        self.reflections += plan.ledger.listed()
 
     def changed(self, path: Path) -> None:
         self.catalog.table_changed(path)
@@ -136,10 +155,23 @@ class Run:
         body = plan.query(sql, self.context)
         table = self.job.arrow(plan.complete(body))
         self.used(plan)
-        return table
+        return table.rename_columns(unique_names(table.column_names))
 
     def statement(self, statement: st.Statement) -> pa.Table:
         return _HANDLERS[type(statement)](self, statement)
+
+
+def unique_names(names: Sequence[str]) -> list[str]:
+    """A name that occurs again gets a number, as Calcite does: id, id0, id1."""
+    taken: set[str] = set()
+    found: list[str] = []
+    for name in names:
+        unique, number = name, 0
+        while unique.lower() in taken:
+            unique, number = f"{name}{number}", number + 1
+        taken.add(unique.lower())
+        found.append(unique)
+    return found
 
 
 def _create_view(run: Run, s: st.CreateView) -> pa.Table:

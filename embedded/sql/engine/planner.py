@@ -5,6 +5,7 @@ One Plan may hold several pieces of one statement (the query, the ON of a MERGE)
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass, field
 
 import pyarrow as pa
@@ -16,7 +17,16 @@ from embedded.sql.engine.datatypes import quote
 from embedded.sql.engine.dialect import parse_expression, parse_query
 from embedded.sql.engine.metadata_functions import metadata_table, named_table
 from embedded.sql.engine.relations import Reader, Relation, Version, dotted
-from embedded.sql.engine.translate import Moment, generate, vet
+from embedded.sql.engine.substitution import (
+    Ledger,
+    aggregate_columns,
+    covers,
+    names_in,
+    raw_relation,
+    roll_up,
+    usable,
+)
+from embedded.sql.engine.translate import Moment, generate, name_columns, vet
 from embedded.sql.errors import NotFound, ParseError, ValidationError
 
 MAX_DEPTH = 100  # of views over views
@@ -54,8 +64,9 @@ class Plan:
     definitions: list[tuple[str, str]] = field(default_factory=list)
     sources: dict[Key, Source] = field(default_factory=dict)
     depth: int = 0
-    # Planning types only: base tables are replaced by empty ones, so that nothing is read.
-    hollow: bool = False
+    accelerate: bool = True  # answer from reflections where possible
+    ledger: Ledger = field(default_factory=Ledger)
+    _names: set[str] | None = None  # names that the tree being resolved may use; None: any
 
     @property
     def scanned(self) -> list[Path]:
@@ -66,7 +77,10 @@ class Plan:
     def query(self, sql: str, context: Path) -> str:
         """DuckDB SQL of a Dremio query, without the WITH clause that `with_clause` gives."""
         tree = parse_query(sql)
+        while isinstance(tree, exp.Subquery) and not any(v for k, v in tree.args.items() if k != "this"):
+            tree = tree.this  # parentheses around the whole
         vet(tree)
+        name_columns(tree)
         self.resolve(tree, context)
         return generate(tree, self.moment)
 
@@ -98,6 +112,8 @@ class Plan:
         clause = self.with_clause()
         if clause and sql.startswith("WITH "):
             return clause.rstrip() + ", " + sql.removeprefix("WITH ")
+        if clause and sql.startswith("("):  # DuckDB's parser gives up on WITH a (WITH b ...)
+            return f"{clause}SELECT * FROM ({sql})"
         return clause + sql
 
     def with_clause(self) -> str:
@@ -107,7 +123,11 @@ class Plan:
 
     def resolve(self, tree: exp.Expr, context: Path) -> None:
         """Replace every table name in `tree`. CTE names of the query hide tables, as in SQL."""
-        self._visit(tree, frozenset(), context)
+        outer, self._names = self._names, names_in(tree)
+        try:
+            self._visit(tree, frozenset(), context)
+        finally:
+            self._names = outer
 
     def _visit(self, node: exp.Expr, hidden: frozenset[str], context: Path) -> None:
         ctes = node.args.get("with_")
@@ -120,6 +140,8 @@ class Plan:
             return
         names: dict[Path, str] = {}
         if isinstance(node, exp.Select):
+            if self.accelerate and self._rolled_up(node, hidden, context):
+                return
             names = _unaliased(node)
         for child in list(node.iter_expressions()):
             if child is not ctes:
@@ -144,7 +166,9 @@ class Plan:
         return self.named(path, _version(node), context)
 
     def named(self, path: Path, version: Version | None, context: Path) -> Source:
-        key: Key = (tuple(p.lower() for p in path), version, tuple(p.lower() for p in context))
+        # A reflection stands for the whole table only in trees that use no other column, hence the names in the key.
+        names = frozenset(self._names) if self._names is not None else None
+        key: Key = (tuple(p.lower() for p in path), version, tuple(p.lower() for p in context), names)
         if known := self.sources.get(key):
             return known
         return self._keep(key, resolve(self.catalog, path, context), version)
@@ -155,7 +179,7 @@ class Plan:
             source = Source(name, dataset.path, dataset, None)
             sql = self._view(dataset, version)
         else:
-            relation = self.reader.read(dataset, version)
+            relation = self._accelerated(dataset, self.reader.read(dataset, version))
             source = Source(name, dataset.path, dataset, relation)
             sql = relation.sql
         self.sources[key] = source
@@ -188,6 +212,74 @@ class Plan:
 
         resolved = metadata_table(inner, look_up) or named_table(inner, look_up)
         return self._keep(key, resolved, None)
+
+    def _accelerated(self, dataset: Dataset, relation: Relation) -> Relation:
+        """The same rows from a RAW reflection that stands at this snapshot, when one shows all that is needed."""
+        if not self.accelerate or not isinstance(dataset, IcebergTable):
+            return relation
+        found = usable(self.catalog.materializations(dataset.path), relation.snapshot_id, relation.schema, self.ledger)
+        matching = [m for m in found if m.kind == "RAW" and covers(m, relation.schema, self._names)]
+        for m in matching:
+            self.ledger.note(m, "MATCHED")
+        if not matching:
+            return relation
+        best = min(matching, key=lambda m: len(m.display))
+        self.ledger.note(best, "CHOSEN")
+        self.reader.database.allow_s3(best.files, best.access)
+        return dataclasses.replace(relation, sql=raw_relation(best, relation.schema))
+
+    def _rolled_up(self, select: exp.Select, hidden: frozenset[str], context: Path) -> bool:
+        """Answer a grouping SELECT over one table (or a plain view of it) from an aggregation; False: not possible."""
+        table = select.args["from_"].this if select.args.get("from_") else None
+        if not isinstance(table, exp.Table) or not aggregate_columns(select) or not _is_name(table, hidden):
+            return False
+        found = self._anchor(table, context)
+        if found is None:
+            return False
+        dataset, version, renamed = found
+        materializations = [m for m in self.catalog.materializations(dataset.path) if m.kind == "AGGREGATION"]
+        if not materializations:
+            return False
+        relation = self.reader.read(dataset, version)
+        renamed = renamed if renamed is not None else {f.name.lower(): f.name.lower() for f in relation.schema}
+        matching = []
+        for m in usable(materializations, relation.snapshot_id, relation.schema, self.ledger):
+            if rolled := roll_up(select, m, relation.schema, renamed):
+                self.ledger.note(m, "MATCHED")
+                matching.append((m, rolled))
+        if not matching:
+            return False
+        best, rolled = min(matching, key=lambda pair: len(pair[0].dimensions))
+        self.ledger.note(best, "CHOSEN")
+        self.reader.database.allow_s3(best.files, best.access)
+        source = Source(self.job.fresh_name(), dataset.path, dataset, relation)
+        self.sources[("ROLLUP", source.name)] = source
+        self.definitions.append((source.name, rolled.relation))
+        rolled.apply(select)
+        table.replace(exp.Table(this=exp.to_identifier(source.name, quoted=True)))
+        return True
+
+    def _anchor(
+        self, node: exp.Table, context: Path
+    ) -> tuple[IcebergTable, Version | None, dict[str, str] | None] | None:
+        """The Iceberg table behind a name, directly or through one view that only selects its columns."""
+        dataset = resolve(self.catalog, tuple(part.name for part in node.parts), context)
+        version = _version(node)
+        if isinstance(dataset, IcebergTable):
+            return dataset, version, None
+        if not isinstance(dataset, View) or version is not None:
+            return None
+        plain = _plain_columns(parse_query(dataset.sql))
+        if plain is None:
+            return None
+        inner, renamed = plain
+        below = resolve(self.catalog, tuple(part.name for part in inner.parts), dataset.context)
+        return (below, _version(inner), renamed) if isinstance(below, IcebergTable) else None
+
+    def only_path(self) -> Path:
+        """The path of the one dataset of a plan over one table; () otherwise."""
+        paths = {source.path for source in self.sources.values()}
+        return paths.pop() if len(paths) == 1 else ()
 
     def snapshots(self) -> dict[Path, int | None]:
         """The snapshot that each Iceberg table is read at."""
@@ -226,6 +318,28 @@ def _version(node: exp.Table) -> Version | None:
     if kind in ("SNAPSHOT", "TIMESTAMP") and not (isinstance(value, exp.Literal) and value.is_string):
         raise ParseError(f"Failure parsing the query. AT {kind} expects a text literal.")
     return Version(kind, value.name)
+
+
+def _is_name(table: exp.Table, hidden: frozenset[str]) -> bool:
+    if not all(isinstance(part, exp.Identifier) for part in table.parts):
+        return False
+    return len(table.parts) > 1 or table.parts[0].name.lower() not in hidden
+
+
+def _plain_columns(tree: exp.Expr) -> tuple[exp.Table, dict[str, str]] | None:
+    """SELECT a, b AS c FROM t [AT SNAPSHOT ...] and nothing else: the table, and shown name -> own name, lowered."""
+    if not isinstance(tree, exp.Select) or any(v for k, v in tree.args.items() if k not in ("expressions", "from_")):
+        return None
+    table = tree.args["from_"].this if tree.args.get("from_") else None
+    if not isinstance(table, exp.Table) or not _is_name(table, frozenset()):
+        return None
+    renamed: dict[str, str] = {}
+    for item in tree.expressions:
+        column = item.this if isinstance(item, exp.Alias) else item
+        if not isinstance(column, exp.Column) or isinstance(column.this, exp.Star) or column.args.get("db"):
+            return None
+        renamed[item.alias_or_name.lower()] = column.name.lower()
+    return table, renamed
 
 
 def _unaliased(select: exp.Select) -> dict[Path, str]:

@@ -74,6 +74,14 @@ def vet(tree: exp.Expr) -> None:
             raise ParseError(f"Failure parsing the query. {node.kind or node.method} JOIN is not supported.")
 
 
+def name_columns(tree: exp.Expr) -> None:
+    """Expressions without an alias are called EXPR$<position>, as Calcite does."""
+    for select in tree.find_all(exp.Select):
+        for number, item in enumerate(select.expressions):
+            if not isinstance(item, (exp.Alias, exp.Column, exp.Star, exp.Dot)):
+                item.replace(exp.alias_(item.copy(), f"EXPR${number}", quoted=True))
+
+
 def _describe(node: exp.Expr) -> str:
     return type(node).__name__.upper()
 

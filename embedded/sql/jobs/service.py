@@ -221,6 +221,8 @@ class Jobs:
             for job in list(self._live.values()):
                 if job.check_deadline():
                     log.warning("Job %s has run for %g s: stopping it", job.id, self._time_limit)
+                if job.cancelled():
+                    # Again and again: an interrupt that comes just before a statement starts is lost.
                     self._interrupt(job.id)
 
     # Keeping house ----------------------------------------------------------------------------------------------

@@ -28,7 +28,8 @@ MANIFEST := $(DBT_PROJECT)/target/manifest.json
 DBT_FILES := $(shell find $(DBT_PROJECT) -type f \( -name '*.sql' -o -name '*.yml' -o -name '*.yaml' -o -name '*.csv' -o -name '*.md' \) \
 	-not -path '*/target/*' -not -path '*/logs/*' -not -path '*/dbt_packages/*' 2>/dev/null)
 
-# Every folder of tests/ runs in Airflow's venv but that of the embedded servers; e2e and faults need a running platform.
+# Every folder of tests/ runs in Airflow's venv but those that drive the embedded servers; e2e and faults start a whole
+# platform and speak to Airflow over its REST API.
 PLATFORM_TESTS := $(wildcard tests/e2e tests/faults)
 EMBEDDED_TESTS := $(wildcard tests/embedded)
 AIRFLOW_TESTS := $(filter-out tests/embedded tests/e2e tests/faults tests/__pycache__,$(patsubst %/,%,$(wildcard tests/*/)))
@@ -61,8 +62,8 @@ down: $(VENVS)/embedded/.installed ## Stop everything; data is kept
 	@$(EMBEDDED)/python -m embedded down
 
 .PHONY: reset
-reset: $(VENVS)/embedded/.installed ## Ask, then stop everything and delete the data folder
-	@$(EMBEDDED)/python -m embedded reset
+reset: $(VENVS)/embedded/.installed ## Ask, then stop everything and delete the data folder (YES=1: do not ask)
+	@$(EMBEDDED)/python -m embedded reset $(if $(YES),--yes)
 
 ##@ Develop
 .PHONY: setup
@@ -78,7 +79,7 @@ test-fast: setup ## Run the tests that need no running platform
 
 .PHONY: test-platform
 test-platform: setup ## Run the end-to-end and fault tests; they start a platform of their own
-	$(if $(PLATFORM_TESTS),$(AIRFLOW)/python -m pytest $(PLATFORM_TESTS) $(PYTEST_ARGS))
+	$(if $(PLATFORM_TESTS),$(EMBEDDED)/python -m pytest $(PLATFORM_TESTS) $(PYTEST_ARGS))
 
 .PHONY: lint
 lint: setup ## Check format, types, import directions, SQL, shell, Dockerfile; changes nothing

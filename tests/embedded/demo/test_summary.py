@@ -31,7 +31,7 @@ RECEIPT: dict[str, Any] = {
     "reflections": {"reflections": [{"id": "a"}, {"id": "b"}]},
     "locations": {"bronze": "s3://lakehouse/bronze/retail/"},
 }
-TASKS = [
+TASKS: list[dict[str, Any]] = [
     {
         "task_id": "ingest.sales.sync",
         "start_date": "2017-01-01T02:00:01+00:00",

@@ -19,18 +19,34 @@ _WANTED = frozenset({"deferred", "running"})
 
 
 class Memory:
-    """One JSON record of this task instance that survives its retries. Forgets silently where Airflow keeps none."""
+    """One JSON record of this task instance that survives its retries. Forgets silently where Airflow keeps none.
+
+    Airflow keeps the record over a clear as well, but a cleared task must do its work again: its upstream tasks may
+    have brought new data. The run's clear_number tells the two apart.
+    """
 
     def __init__(self, context: Mapping[str, Any], key: str, keep: dt.timedelta = dt.timedelta(days=2)) -> None:
         self._store, self._key, self._keep = context.get("task_state_store"), key, keep
+        self._clear_number = getattr(context.get("dag_run"), "clear_number", None)
 
-    def read(self) -> dict[str, Any]:
+    def _stored(self) -> dict[str, Any]:
         value = self._store.get(self._key) if self._store is not None else None
         return value if isinstance(value, dict) else {}
 
-    def write(self, value: Mapping[str, Any]) -> None:
+    def read(self) -> dict[str, Any]:
+        """What an earlier try left behind; {} when nothing, or when the run was cleared since."""
+        found = self._stored()
+        return found.get("record", {}) if found.get("clear_number") == self._clear_number else {}
+
+    def read_any(self) -> dict[str, Any]:
+        """Also what was left behind before a clear: remote work that still runs belongs to this task all the same."""
+        found: dict[str, Any] = self._stored().get("record", {})
+        return found
+
+    def write(self, record: Mapping[str, Any]) -> None:
         if self._store is not None:
-            self._store.set(self._key, dict(value), retention=self._keep)
+            value = {"clear_number": self._clear_number, "record": dict(record)}
+            self._store.set(self._key, value, retention=self._keep)
 
     def forget(self) -> None:
         if self._store is not None:

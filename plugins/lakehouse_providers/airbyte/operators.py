@@ -143,15 +143,16 @@ class AirbyteSyncOperator(AirbyteTriggerSyncOperator):
             raise errors.AirbyteError(event["message"])  # the job may still run: the next try adopts it
         if status == "timeout":
             raise self._timed_out(job_id, memory)
-        memory.forget()
         if status == CANCELLED and event.get("adopted"):
             # The try before may have cancelled it while we adopted it; a run needs a sync of its own then.
             self.log.info("The adopted job %s was cancelled; starting another", job_id)
+            memory.forget()
             return self.execute(context)
         with AirbyteSyncHook(self.airbyte_conn_id).client() as client:
             job = client.job(job_id)
             report = _report(client, job_id)
             connection = _quietly(client, job.connection_id)
+        memory.forget()  # only now: a try that fails before this must not start another sync
         url = _url(client, job, connection)
         if status != SUCCEEDED:
             kind = errors.AirbyteJobCancelledError if status == CANCELLED else errors.AirbyteJobFailedError

@@ -91,8 +91,8 @@ class DremioSqlOperator(BaseOperator):
         return self.execute_complete(context, asyncio.run(watch_job(hook.endpoint(), self._job_id, pace)))
 
     def _adopt(self, client: DremioClient, memory: Memory) -> str | None:
-        """The job of an earlier try, if it runs or has completed."""
-        left = memory.read()
+        """The job of an earlier try, if it runs or has completed; after a clear only if it still runs."""
+        left = memory.read_any()
         job_id = left.get("job_id") or (self._find(client, left["marker"]) if left.get("marker") else None)
         if not job_id:
             return None
@@ -100,7 +100,7 @@ class DremioSqlOperator(BaseOperator):
             job: Job = client.job(job_id)
         except errors.DremioNotFoundError:
             return None
-        if job.final and job.state != "COMPLETED":
+        if job.final and (job.state != "COMPLETED" or not memory.read()):
             return None
         self.log.info("Adopting job %s (%s) of an earlier try", job.id, job.state)
         return job.id
@@ -144,12 +144,13 @@ class DremioSqlOperator(BaseOperator):
             self.on_kill()
         if event["status"] == "error":
             raise errors.DremioError(event["message"])  # the job may still run: the next try adopts it
-        memory.forget()
         if event["status"] != "success":
+            memory.forget()
             raise _job_error(event)
         with DremioHook(self.conn_id).client() as client:
             job = client.job(job_id)
             result = client.rows(job_id, self.max_rows) if self.max_rows else []
+        memory.forget()  # only now: a try that fails here must not run the statement again
         return {
             "job_id": job_id,
             "state": job.state,
@@ -389,8 +390,8 @@ class DremioRefreshReflectionsOperator(BaseOperator):
         left = memory.read()
         if event.get("url"):
             push(context, JOB_URL, event["url"])
-        if event["status"] in ("failed", "success"):
-            memory.forget()  # the next try, or a clear, begins anew; after a timeout it re-attaches
+        if event["status"] == "failed":
+            memory.forget()  # the next try asks anew; after a timeout it re-attaches
         if event["status"] != "success":
             raise errors.DremioReflectionError(event["message"])
         facts: list[dict[str, Any]] = event["reflections"]
@@ -399,11 +400,13 @@ class DremioRefreshReflectionsOperator(BaseOperator):
         for fact in facts:
             self.log.info("Refreshed %(reflection)s on %(dataset)s: %(method)s, %(rows)s rows, %(bytes)s bytes", fact)
         baseline = left.get("baseline") or (self._baseline.dump() if self._baseline else {})
+        checked = self._check({fact["id"] for fact in facts})
+        memory.forget()
         return {
             "reflections": facts,
             "base_tables": baseline.get("tables", []),
             "asked_at": baseline.get("at"),
-            "checked": self._check({fact["id"] for fact in facts}),
+            "checked": checked,
         }
 
     def _check(self, ids: set[str]) -> int:

@@ -97,7 +97,7 @@ def judge(
     if not now.enabled:
         return Verdict("failed", "it was disabled while we waited for its refresh")
     if now.config == "INVALID":
-        return Verdict("failed", f"its definition no longer fits the dataset. {now.last_failure}".strip())
+        return Verdict("failed", f"its definition no longer fits the dataset. {_short(now.last_failure)}".strip())
     own = [m for m in materializations if m.reflection_id == wanted.id]
     new = sorted((m for m in own if m.id not in wanted.known), key=_age)
     fresh = [m for m in new if m.state == DONE and m.data_fetched is not None and m.data_fetched >= at]
@@ -107,7 +107,7 @@ def judge(
         return Verdict("waiting", "refreshed, not yet known to the planner", fresh[-1].job_id)
     lost = [m for m in new if m.state in LOST]
     job_id = lost[-1].job_id if lost else next((m.job_id for m in reversed(new) if m.job_id), "")
-    why = (lost[-1].failure if lost else "") or now.last_failure or "Dremio gives no reason"
+    why = _short((lost[-1].failure if lost else "") or now.last_failure) or "Dremio gives no reason"
     if now.refresh == "GIVEN_UP":
         return Verdict("failed", f"Dremio has given it up after {now.failure_count} failures: {why}", job_id)
     # A refresh that already ran when we asked may fail too; Dremio then starts ours, so that one is forgiven.
@@ -116,6 +116,11 @@ def judge(
         how = "was cancelled" if lost and lost[-1].state == "CANCELED" else "failed"
         return Verdict("failed", f"its refresh {how}: {why}", job_id)
     return Verdict("waiting", f"refresh {now.refresh or 'unknown'}", job_id)
+
+
+def _short(text: str, limit: int = 1500) -> str:
+    """Some reasons carry a whole plan; an event must fit into Airflow's database."""
+    return text if len(text) <= limit else f"{text[:limit]} …"
 
 
 def _age(materialization: Materialization) -> dt.datetime:

@@ -173,6 +173,13 @@ class Store:
     def __init__(self) -> None:
         self.data: dict[str, str] = {}
 
+    def record(self, key: str) -> Any:
+        """What our operators keep under a key."""
+        return json.loads(self.data[key])["record"]
+
+    def keep(self, key: str, record: Any) -> None:
+        self.set(key, {"clear_number": DagRun.clear_number, "record": record})
+
     def get(self, key: str, default: Any = None) -> Any:
         return json.loads(self.data[key]) if key in self.data else default
 
@@ -193,6 +200,10 @@ class TaskInstance:
         self.xcom[key] = value
 
 
+class DagRun:
+    clear_number = 0
+
+
 @pytest.fixture
 def store() -> Store:
     return Store()
@@ -200,8 +211,8 @@ def store() -> Store:
 
 @pytest.fixture
 def context(store: Store) -> dict[str, Any]:
-    """What a try gets; the next try of the same task gets the same store."""
-    return {"task_state_store": store, "ti": TaskInstance()}
+    """What a try gets; the next try of the same task gets the same store, and so does a cleared task."""
+    return {"task_state_store": store, "ti": TaskInstance(), "dag_run": DagRun()}
 
 
 @pytest.fixture

@@ -219,6 +219,17 @@ def test_a_wait_that_broke_leaves_the_sync_to_the_next_try(
     assert defer(operator(), context)["job_id"] == 41
 
 
+def test_a_sync_that_succeeded_is_not_repeated_when_only_its_facts_were_out_of_reach(
+    airbyte: Any, context: Any
+) -> None:
+    defer(operator(), context)
+    airbyte.jobs[41]["status"] = "succeeded"
+    airbyte.wire.fail(503, path="/jobs/41", count=6)
+    with pytest.raises(errors.AirbyteUnavailableError):
+        operator().execute_complete(context, {"status": "succeeded", "job_id": 41})
+    assert run(operator(), context)["job_id"] == 41
+
+
 def test_a_kill_at_any_moment_breaks_nothing(airbyte: Any, context: Any) -> None:
     task = operator()
     task.on_kill()

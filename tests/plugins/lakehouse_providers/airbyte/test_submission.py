@@ -26,7 +26,7 @@ def start(airbyte: Any, connection_id: str, context: Any) -> Any:
 
 def test_a_sync_is_started_and_noted(airbyte: Any, start: Any, store: Any, connection_id: str) -> None:
     assert start() == (41, False)
-    assert store.get("airbyte_job") == {"connection_id": connection_id, "job_id": 41}
+    assert store.record("airbyte_job") == {"connection_id": connection_id, "job_id": 41}
 
 
 def test_the_floor_is_noted_before_the_request(airbyte: Any, start: Any, store: Any, connection_id: str) -> None:
@@ -34,7 +34,7 @@ def test_the_floor_is_noted_before_the_request(airbyte: Any, start: Any, store: 
     airbyte.wire.fail(422, path="/jobs", method="POST")
     with pytest.raises(errors.AirbyteRequestError):
         start()
-    assert store.get("airbyte_job") == {"connection_id": connection_id, "floor": 41}
+    assert store.record("airbyte_job") == {"connection_id": connection_id, "floor": 41}
 
 
 @pytest.mark.parametrize("status", ["running", "pending", "queued", "incomplete", "succeeded"])
@@ -73,7 +73,7 @@ def test_a_worker_that_died_before_noting_the_job_finds_it(
     airbyte: Any, start: Any, store: Any, connection_id: str
 ) -> None:
     airbyte.job("succeeded")
-    store.set("airbyte_job", {"connection_id": connection_id, "floor": 41})
+    store.keep("airbyte_job", {"connection_id": connection_id, "floor": 41})
     airbyte.job("running")
     assert start() == (42, True)
     assert airbyte.created == []
@@ -133,5 +133,15 @@ def test_an_inactive_connection_is_no_race(airbyte: Any, start: Any) -> None:
 
 
 def test_another_connections_note_is_not_ours(airbyte: Any, start: Any, store: Any) -> None:
-    store.set("airbyte_job", {"connection_id": "other", "job_id": airbyte.job("running", connection="other")})
+    store.keep("airbyte_job", {"connection_id": "other", "job_id": airbyte.job("running", connection="other")})
     assert start() == (42, False)
+
+
+def test_a_cleared_task_syncs_again_unless_its_sync_still_runs(airbyte: Any, start: Any, context: Any) -> None:
+    job_id, _ = start()
+    context["dag_run"].clear_number = 1
+    assert start() == (job_id, True)
+    airbyte.jobs[job_id]["status"] = "succeeded"
+    assert start() == (job_id, True)
+    context["dag_run"].clear_number = 2
+    assert start() == (job_id + 1, False)

@@ -80,8 +80,7 @@ def test_sql_whose_reply_is_lost_is_found_not_repeated(dremio: Any, context: Any
 
 def test_sql_of_a_worker_that_died_between_submission_and_note_is_found(dremio: Any, context: Any, store: Any) -> None:
     defer(sql(), context)
-    left = store.get("dremio_job")
-    store.set("dremio_job", {"marker": left["marker"]})
+    store.keep("dremio_job", {"marker": store.record("dremio_job")["marker"]})
     defer(sql(), context)
     assert len(dremio.statements("INSERT")) == 1
 
@@ -106,6 +105,27 @@ def test_sql_killed_is_cancelled_and_before_that_nothing_breaks(dremio: Any, con
     defer(operator, context)
     operator.on_kill()
     assert len(dremio.cancelled) == 1
+
+
+def test_sql_that_completed_is_not_repeated_when_only_its_facts_were_out_of_reach(dremio: Any, context: Any) -> None:
+    deferred = defer(sql(), context)
+    event = asyncio.run(anext(aiter(deferred.trigger.run()))).payload  # type: ignore[arg-type]
+    dremio.wire.fail(503, path="/job", count=6)
+    with pytest.raises(errors.DremioUnavailableError):
+        sql().execute_complete(context, event)
+    assert run(sql(), context)["job_id"] == event["job_id"]
+
+
+def test_sql_of_a_cleared_task_runs_again_unless_it_still_runs(dremio: Any, context: Any) -> None:
+    defer(sql(), context)
+    context["dag_run"].clear_number = 1
+    assert run(sql(), context)["state"] == "COMPLETED"
+    assert len(dremio.statements("INSERT")) == 2
+    dremio.endless.add("INSERT")
+    defer(sql(), context)
+    context["dag_run"].clear_number = 2
+    defer(sql(), context)
+    assert len(dremio.statements("INSERT")) == 3
 
 
 # Metadata
@@ -201,10 +221,10 @@ def test_reflections_are_refreshed_with_one_request_per_table(
 
 def test_the_baseline_is_noted_before_the_first_request(dremio: Any, context: Any, store: Any, gold: Any) -> None:
     notes: list[Any] = []
-    dremio.on_refresh = lambda table: notes.append(store.get("dremio_refresh")["asked"])
+    dremio.on_refresh = lambda table: notes.append(store.record("dremio_refresh")["asked"])
     defer(refresh(), context)
     assert notes == [False]
-    assert store.get("dremio_refresh")["asked"] is True
+    assert store.record("dremio_refresh")["asked"] is True
 
 
 def test_the_next_try_waits_for_the_refresh_already_asked_for(dremio: Any, context: Any, gold: Any) -> None:
@@ -219,7 +239,7 @@ def test_a_worker_that_died_between_note_and_request_asks_again(
     dremio: Any, context: Any, store: Any, gold: Any
 ) -> None:
     defer(refresh(), context)
-    store.set("dremio_refresh", {**store.get("dremio_refresh"), "asked": False})
+    store.keep("dremio_refresh", {**store.record("dremio_refresh"), "asked": False})
     defer(refresh(), context)
     assert dremio.refreshed == [gold["id"], gold["id"]]
 
@@ -246,6 +266,16 @@ def test_out_of_time_fails_and_the_next_try_reattaches(dremio: Any, context: Any
         dremio.made(name, state="DONE", fetched=1)
     assert len(run(refresh(), context)["reflections"]) == 2
     assert len(dremio.refreshed) == 1
+
+
+def test_a_cleared_task_refreshes_again(dremio: Any, context: Any, gold: Any) -> None:
+    """Yesterday's try timed out, or failed for good; since then the upstream tasks have brought new data."""
+    defer(refresh(), context)
+    context["dag_run"].clear_number = 1
+    dremio.clock = 1000
+    kwargs = defer(refresh(), context).trigger.serialize()[1]
+    assert kwargs["baseline"]["at"] == "2026-01-01T12:16:40+00:00"
+    assert len(dremio.refreshed) == 2
 
 
 def test_base_tables_can_be_named(dremio: Any, context: Any, gold: Any) -> None:

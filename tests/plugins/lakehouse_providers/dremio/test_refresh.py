@@ -135,6 +135,11 @@ def test_a_baseline_survives_json() -> None:
     assert refresh.Baseline.load(json.loads(json.dumps(baseline.dump()))) == baseline
 
 
+def test_an_endless_reason_is_cut() -> None:
+    verdict = judge(reflection(failureCount=2), materialization("new", "FAILED", failure="x" * 100_000))
+    assert len(verdict.reason) < 2000
+
+
 def test_never_is_no_moment() -> None:
     assert instant("1969-12-31T23:59:59.999Z") is None
     assert instant("") is None

@@ -21,6 +21,7 @@ import pyarrow as pa
 from embedded.sql.datasets import S3Access
 from embedded.sql.engine.datatypes import literal, quote
 from embedded.sql.engine.postgres import passfile_entry
+from embedded.sql.engine.settle import make_variants
 from embedded.sql.errors import Cancelled, DataReadError, ResourceError, SqlError, UnsupportedError, ValidationError
 
 EXTENSIONS = ("httpfs", "avro", "iceberg", "postgres_scanner")
@@ -145,6 +146,7 @@ class Database:
         self._root.execute("SET GLOBAL s3_uploader_max_filesize = '50GB'")  # parts of 5 MB, not 80: memory
         self._root.execute("SET GLOBAL http_retries = 3")
         self._root.execute(_MACROS.read_text())
+        self.variants = make_variants(self._root)
         self._root.execute("SET GLOBAL allow_persistent_secrets = false")
         self._root.execute("SET GLOBAL allowed_directories = ['s3://']")
         self._root.execute("SET GLOBAL enable_external_access = false")

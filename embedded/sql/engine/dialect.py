@@ -56,6 +56,9 @@ class DremioQueryParser(DremioParser):
 
 
 class DremioSql(Dremio):
+    # Calcite's default, which Dremio keeps: NULL is the largest value, so it comes first in a descending order.
+    NULL_ORDERING = "nulls_are_large"
+
     class Tokenizer(tokens.Tokenizer):
         COMMENTS: ClassVar = ["--", "//", ("/*", "*/")]
         COMMANDS: ClassVar[set[TokenType]] = set()  # else SHOW and others swallow the rest of the text

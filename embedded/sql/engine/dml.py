@@ -22,7 +22,7 @@ from embedded.sql.engine.datatypes import duckdb_type, quote
 from embedded.sql.engine.ddl import table_schema
 from embedded.sql.engine.outcomes import ok, records
 from embedded.sql.engine.planner import Plan, output_schema
-from embedded.sql.engine.relations import dotted, load_table
+from embedded.sql.engine.relations import dotted, empty_select, load_table
 from embedded.sql.errors import ConcurrentModification, ValidationError
 
 if TYPE_CHECKING:
@@ -128,8 +128,11 @@ class Change:
     def column(self, field: pa.Field) -> str:
         return f"{quote(self.alias)}.{quote(field.name)}"
 
-    def expression(self, sql: str) -> str:
-        return self.plan.expression(sql, self.run.context, {tuple(p.lower() for p in self.dataset.path): self.alias})
+    def expression(self, sql: str, source: str | None = None) -> str:
+        """An expression over the target and the FROM item `source`."""
+        items = f"({empty_select(self.schema)}) AS {quote(self.alias)}" + (f", {source}" if source else "")
+        names = {tuple(part.lower() for part in self.dataset.path): self.alias}
+        return self.plan.expression(sql, self.run.context, items, names)
 
     def select(self, sql: str) -> str:
         return self.plan.complete(sql)
@@ -212,8 +215,9 @@ def _touched_files(change: Change, matched: str | None) -> list[DataFile]:
 
 def delete(run: Run, statement: st.Delete) -> int:
     def find(change: Change) -> Edit:
-        extra = f", {change.plan.table_expression(statement.using, run.context).item}" if statement.using else ""
-        where = f" WHERE {change.expression(statement.where)}" if statement.where else ""
+        source = change.plan.table_expression(statement.using, run.context).item if statement.using else None
+        extra = f", {source}" if source else ""
+        where = f" WHERE {change.expression(statement.where, source)}" if statement.where else ""
         alias = quote(change.alias)
         matched = run.job.temporary(
             change.select(f"SELECT {alias}.{FILE}, {alias}.{ROW} FROM {change.rows_of()}{extra}{where}")
@@ -232,13 +236,14 @@ def delete(run: Run, statement: st.Delete) -> int:
 
 def update(run: Run, statement: st.Update) -> int:
     def find(change: Change) -> Edit:
+        source = change.plan.table_expression(statement.source, run.context).item if statement.source else None
         names = _columns([name for name, _ in statement.assignments], change.schema)
         values = ", ".join(
-            f"{change.typed(change.expression(text), change.schema.field(name))} AS v{i}"
+            f"{change.typed(change.expression(text, source), change.schema.field(name))} AS v{i}"
             for i, (name, (_, text)) in enumerate(zip(names, statement.assignments, strict=True))
         )
-        extra = f", {change.plan.table_expression(statement.source, run.context).item}" if statement.source else ""
-        where = f" WHERE {change.expression(statement.where)}" if statement.where else ""
+        extra = f", {source}" if source else ""
+        where = f" WHERE {change.expression(statement.where, source)}" if statement.where else ""
         alias = quote(change.alias)
         matched = run.job.temporary(
             change.select(f"SELECT {alias}.{FILE}, {alias}.{ROW}, {values} FROM {change.rows_of()}{extra}{where}")
@@ -284,12 +289,12 @@ def _merge(run: Run, change: Change, statement: st.Merge) -> Edit:
     source_id = f"{quote(item.alias)}.__id"
     assignments = _assignments(run, change, statement, source)
     values = ", ".join(
-        f"{change.typed(change.expression(text), change.schema.field(name))} AS v{i}"
+        f"{change.typed(change.expression(text, source_item), change.schema.field(name))} AS v{i}"
         for i, (name, text) in enumerate(assignments)
     )
     alias = quote(change.alias)
     picked = ", ".join(x for x in (f"{alias}.{FILE}", f"{alias}.{ROW}", f"{source_id} AS id", values) if x)
-    on = change.expression(statement.on)
+    on = change.expression(statement.on, source_item)
     matched = run.job.temporary(change.select(f"SELECT {picked} FROM {change.rows_of()} JOIN {source_item} ON {on}"))
     rows: list[str] = []
     touched = 0
@@ -302,7 +307,7 @@ def _merge(run: Run, change: Change, statement: st.Merge) -> Edit:
     inserted = None
     if statement.insert_values is not None:
         missing = f"FROM {source_item} WHERE {source_id} NOT IN (SELECT id FROM {matched})"
-        columns = _inserted(run, change, statement, source)
+        columns = _inserted(run, change, statement, source, source_item)
         inserted = f"SELECT count(*) {missing}"
         if int(str(run.job.rows(inserted)[0][0])):
             rows.append(f"SELECT {columns} {missing}")
@@ -332,7 +337,7 @@ def _alias_of(source: str, change: Change) -> str:
     return change.plan.table_expression(source, change.run.context).alias
 
 
-def _inserted(run: Run, change: Change, statement: st.Merge, source: str) -> str:
+def _inserted(run: Run, change: Change, statement: st.Merge, source: str, item: str) -> str:
     """The select list of inserted rows: the table's columns in order."""
     alias = _alias_of(statement.source, change)
     if statement.insert_values == "*":
@@ -351,7 +356,7 @@ def _inserted(run: Run, change: Change, statement: st.Merge, source: str) -> str
             )
         texts = dict(zip(names, values, strict=True))
     return ", ".join(
-        f"{change.typed(change.expression(texts[f.name]) if f.name in texts else 'NULL', f)} AS {quote(f.name)}"
+        f"{change.typed(change.expression(texts[f.name], item) if f.name in texts else 'NULL', f)} AS {quote(f.name)}"
         for f in change.schema
     )
 

@@ -24,9 +24,11 @@ MACROS = frozenset(
     )
 )
 # Macros that only generated code calls.
-_INTERNAL = {"DIVIDE", "DATE_PLUS", "TIME_PLUS", "PARSE_DATE", "TRY_PARSE_DATE", "PARSE_TIMESTAMP", "TO_TEXT",
-             "TRY_PARSE_TIMESTAMP", "PARSE_TIME", "FORMAT_DATE", "MAKE_DATE",
-             "TO_INTEGER", "TO_BIGINT", "TO_BINARY", "SIMILAR_TO"}  # fmt: skip
+_INTERNAL = {
+    "DIVIDE", "ROUND_DIVIDE", "MINUS", "DATE_PLUS", "TIME_PLUS", "PARSE_DATE", "TRY_PARSE_DATE",
+    "PARSE_TIMESTAMP", "TO_TEXT", "TRY_PARSE_TIMESTAMP", "PARSE_TIME", "FORMAT_DATE", "MAKE_DATE",
+    "TO_INTEGER", "TO_BIGINT", "TO_BINARY", "SIMILAR_TO",
+}  # fmt: skip
 
 # Dremio name -> DuckDB name with the same meaning.
 SAME: dict[str, str] = {

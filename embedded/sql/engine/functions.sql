@@ -5,9 +5,16 @@
 -- numbers ------------------------------------------------------------------------------------------------------------
 -- Integer division truncates; dividing by zero is an error for every type (DuckDB would give NULL or infinity).
 CREATE MACRO fn_divide
+    (a INTEGER, b INTEGER) AS CASE WHEN b = 0 THEN error('divide by zero') ELSE a // b END,
     (a BIGINT, b BIGINT) AS CASE WHEN b = 0 THEN error('divide by zero') ELSE a // b END,
     (a HUGEINT, b HUGEINT) AS CASE WHEN b = 0 THEN error('divide by zero') ELSE a // b END,
-    (a DOUBLE, b DOUBLE) AS CASE WHEN b = 0 THEN error('divide by zero') ELSE a / b END;
+    (a DOUBLE, b DOUBLE) AS CASE WHEN b = 0 THEN error('divide by zero') ELSE a / b END,
+    (a, b) AS CASE WHEN b = 0 THEN error('divide by zero') ELSE CAST(a AS DOUBLE) / CAST(b AS DOUBLE) END;
+-- Whole numbers, rounded half away from zero: the heart of decimal division (decimals.py).
+CREATE MACRO fn_round_divide(a, b) AS CASE WHEN b = 0 THEN error('divide by zero')
+    ELSE a // b + CASE WHEN 2 * abs(a % b) < abs(b) THEN 0 WHEN (a < 0) = (b < 0) THEN 1 ELSE -1 END END;
+-- The difference of two dates is an interval of days, not a number.
+CREATE MACRO fn_minus(a DATE, b DATE) AS to_days(CAST(a - b AS INTEGER)), (a, b) AS a - b;
 CREATE MACRO fn_mod(a, b) AS CASE WHEN b = 0 THEN error('divide by zero') ELSE a % b END;
 CREATE MACRO fn_truncate
     (x) AS trunc(x),

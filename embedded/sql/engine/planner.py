@@ -16,7 +16,8 @@ from embedded.sql.engine.database import Job
 from embedded.sql.engine.datatypes import quote
 from embedded.sql.engine.dialect import parse_expression, parse_query
 from embedded.sql.engine.metadata_functions import metadata_table, named_table
-from embedded.sql.engine.relations import Reader, Relation, Version, dotted
+from embedded.sql.engine.relations import Reader, Relation, Version, dotted, empty_select
+from embedded.sql.engine.settle import settle
 from embedded.sql.engine.substitution import (
     Ledger,
     aggregate_columns,
@@ -26,7 +27,7 @@ from embedded.sql.engine.substitution import (
     roll_up,
     usable,
 )
-from embedded.sql.engine.translate import Moment, generate, name_columns, vet
+from embedded.sql.engine.translate import Moment, name_columns, render, rewrite, vet
 from embedded.sql.errors import NotFound, ParseError, ValidationError
 
 MAX_DEPTH = 100  # of views over views
@@ -40,6 +41,15 @@ class Source:
     path: Path
     dataset: Dataset
     relation: Relation | None  # None for views
+
+
+@dataclass(frozen=True)
+class Definition:
+    """One entry of the WITH clause; `hollow` has the same columns and no rows."""
+
+    name: str
+    sql: str
+    hollow: str
 
 
 @dataclass(frozen=True)
@@ -61,7 +71,7 @@ class Plan:
     reader: Reader
     job: Job
     moment: Moment
-    definitions: list[tuple[str, str]] = field(default_factory=list)
+    definitions: list[Definition] = field(default_factory=list)
     sources: dict[Key, Source] = field(default_factory=dict)
     depth: int = 0
     accelerate: bool = True  # answer from reflections where possible
@@ -82,7 +92,17 @@ class Plan:
         vet(tree)
         name_columns(tree)
         self.resolve(tree, context)
-        return generate(tree, self.moment)
+        return self.generate(tree)
+
+    def generate(self, tree: exp.Expr, items: str = "") -> str:
+        """DuckDB SQL of a resolved tree; `items` are the FROM items that a bare expression belongs to."""
+        holder = exp.Paren(this=rewrite(tree, self.moment))
+
+        def bind(sql: str) -> None:
+            self.job.connection.execute(f"EXPLAIN {self.complete(sql, hollow=True)}")
+
+        settle(holder, self.reader.database.variants, render, bind, items)
+        return render(holder.this)
 
     def table_expression(self, sql: str, context: Path) -> TableExpression:
         """What stands after USING or FROM in a DML statement: one table, view or subquery with its alias."""
@@ -95,31 +115,35 @@ class Plan:
         item = tree.args["from_"].this
         if not item.alias:
             raise ParseError("Failure parsing the query. A subquery needs an alias.")
-        return TableExpression(generate(tree, self.moment).removeprefix("SELECT * FROM "), item.alias)
+        return TableExpression(self.generate(tree).removeprefix("SELECT * FROM "), item.alias)
 
-    def expression(self, sql: str, context: Path, names: dict[Path, str] | None = None) -> str:
-        """A scalar expression. `names` are paths of tables that its columns may be written with, and their aliases."""
+    def expression(self, sql: str, context: Path, items: str, names: dict[Path, str] | None = None) -> str:
+        """A scalar expression over the FROM items `items`, which serve to find types only and may be empty tables.
+
+        `names` are paths of tables that its columns may be written with, and their aliases.
+        """
         tree = parse_expression(sql)
         vet(tree)
         holder = exp.Paren(this=tree)
         self.resolve(holder, context)
         if names:
             _shorten_columns(holder, names)
-        return generate(holder, self.moment)
+        return self.generate(holder, items)
 
-    def complete(self, sql: str) -> str:
-        """The query with the definitions of its names; its own CTEs come after ours."""
-        clause = self.with_clause()
+    def complete(self, sql: str, *, hollow: bool = False) -> str:
+        """The query with the definitions of its names; its own CTEs come after ours. Hollow: over empty tables."""
+        clause = self.with_clause(hollow)
         if clause and sql.startswith("WITH "):
             return clause.rstrip() + ", " + sql.removeprefix("WITH ")
         if clause and sql.startswith("("):  # DuckDB's parser gives up on WITH a (WITH b ...)
             return f"{clause}SELECT * FROM ({sql})"
         return clause + sql
 
-    def with_clause(self) -> str:
+    def with_clause(self, hollow: bool = False) -> str:
         if not self.definitions:
             return ""
-        return "WITH " + ", ".join(f"{quote(name)} AS NOT MATERIALIZED ({sql})" for name, sql in self.definitions) + " "
+        parts = (f"{quote(d.name)} AS NOT MATERIALIZED ({d.hollow if hollow else d.sql})" for d in self.definitions)
+        return "WITH " + ", ".join(parts) + " "
 
     def resolve(self, tree: exp.Expr, context: Path) -> None:
         """Replace every table name in `tree`. CTE names of the query hide tables, as in SQL."""
@@ -177,13 +201,13 @@ class Plan:
         name = self.job.fresh_name()
         if isinstance(dataset, View):
             source = Source(name, dataset.path, dataset, None)
-            sql = self._view(dataset, version)
+            sql = hollow = self._view(dataset, version)
         else:
             relation = self._accelerated(dataset, self.reader.read(dataset, version))
             source = Source(name, dataset.path, dataset, relation)
-            sql = relation.sql
+            sql, hollow = relation.sql, empty_select(relation.schema)
         self.sources[key] = source
-        self.definitions.append((name, sql))
+        self.definitions.append(Definition(name, sql, hollow))
         return source
 
     def _view(self, view: View, version: Version | None) -> str:
@@ -254,7 +278,7 @@ class Plan:
         self.reader.database.allow_s3(best.files, best.access)
         source = Source(self.job.fresh_name(), dataset.path, dataset, relation)
         self.sources[("ROLLUP", source.name)] = source
-        self.definitions.append((source.name, rolled.relation))
+        self.definitions.append(Definition(source.name, rolled.relation, f"{rolled.relation} LIMIT 0"))
         rolled.apply(select)
         table.replace(exp.Table(this=exp.to_identifier(source.name, quoted=True)))
         return True

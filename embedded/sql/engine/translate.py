@@ -86,8 +86,8 @@ def _describe(node: exp.Expr) -> str:
     return type(node).__name__.upper()
 
 
-def generate(tree: exp.Expr, moment: Moment) -> str:
-    """DuckDB SQL of a checked tree whose tables are resolved. The tree is changed in place."""
+def rewrite(tree: exp.Expr, moment: Moment) -> exp.Expr:
+    """A checked tree whose tables are resolved, with DuckDB's functions and operators. Changes the tree in place."""
     holder = exp.Paren(this=tree)
     for node in reversed(list(holder.dfs())):
         if node is holder:
@@ -98,8 +98,14 @@ def generate(tree: exp.Expr, moment: Moment) -> str:
             if new is not node:
                 node.replace(new)
     _finish(holder)
+    inner: exp.Expr = holder.this
+    return inner
+
+
+def render(tree: exp.Expr) -> str:
+    """DuckDB SQL of a rewritten tree."""
     try:
-        return str(_Duck().generate(holder.this, copy=False))
+        return str(_Duck().generate(tree, copy=False))
     except SqlglotError as error:
         raise UnsupportedError(f"This query is not supported: {str(error).splitlines()[0]}") from None
 
@@ -178,7 +184,7 @@ def _plus(node: exp.Expr, moment: Moment) -> exp.Expr:
     if isinstance(left, exp.Interval) and isinstance(node, exp.Add):
         left, right = right, left
     if not isinstance(right, exp.Interval):
-        return node
+        return functions.call("fn_minus", left, right) if isinstance(node, exp.Sub) else node
     unit = functions.interval_unit(right)
     amount: exp.Expr = right.this
     if isinstance(node, exp.Sub):

@@ -101,6 +101,9 @@ class WebhookNotifier(BaseNotifier):
         self.kind = kind
         self.reason = reason
 
+    def render_template_fields(self, context: Context, jinja_env: Any = None) -> None:
+        """Nothing is templated here; Airflow's way wants a DAG object that callbacks of runs do not always get."""
+
     def _message(self, context: Context) -> dict[str, Any]:
         body = message(self.kind, context, _airflow_url())
         return {**body, "reason": self.reason} if self.reason else body

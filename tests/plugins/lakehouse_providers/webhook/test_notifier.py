@@ -66,6 +66,12 @@ def test_a_failed_run_keeps_airflows_reason() -> None:
     assert body["url"] == "http://airflow/dags/retail_batch/runs/r%2F1"
 
 
+def test_a_failed_run_whose_dag_is_a_stored_one(receiver: Any) -> None:
+    """Airflow's scheduler gives a serialized DAG, which cannot render templates."""
+    WebhookNotifier()({"dag": Run(), "run_id": "r", "reason": "task_failure"})
+    assert receiver.requests[0].json["kind"] == "run_failed"
+
+
 def test_a_fact_that_airflow_cannot_compute_does_not_cost_the_alert(receiver: Any) -> None:
     WebhookNotifier(kind="run_failed")({"ti": Broken(), "run_id": "r", "reason": "x"})
     assert receiver.requests[0].json["task_id"] == "sync"

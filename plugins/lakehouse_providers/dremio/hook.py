@@ -31,7 +31,7 @@ def _flag(value: object, default: bool, name: str) -> bool:
     raise errors.DremioConfigurationError(f"Extra {name} must be true or false, found {value!r}")
 
 
-def _verify(value: object) -> bool | str:
+def verify(value: object) -> bool | str:
     if isinstance(value, str) and value.strip().lower() not in ("", "true", "false"):
         return value.strip()
     return _flag(value, True, "verify_ssl")
@@ -72,7 +72,7 @@ def endpoint(connection: Connection, retry: RetryPolicy | None = None) -> Endpoi
         user=connection.login or "",
         password=connection.password or "",
         token=token,
-        verify=_verify(extra.get("verify_ssl")),
+        verify=verify(extra.get("verify_ssl")),
         timeout=_timeout(extra.get("timeout")),
         retry=retry,
         ui_url=str(extra.get("ui_url") or ""),

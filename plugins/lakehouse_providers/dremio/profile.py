@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 
 from cosmos.profiles.base import BaseProfileMapping
 
-from lakehouse_providers.dremio.hook import base_url
+from lakehouse_providers.dremio.hook import base_url, verify
 
 
 class DremioProfileMapping(BaseProfileMapping):  # type: ignore[misc]
@@ -47,7 +47,7 @@ class DremioProfileMapping(BaseProfileMapping):  # type: ignore[misc]
             "software_host": place.hostname,
             "port": place.port,
             "use_ssl": place.scheme == "https",
-            "verify_ssl": self.conn.extra_dejson.get("verify_ssl", True) is not False,
+            "verify_ssl": bool(verify(self.conn.extra_dejson.get("verify_ssl"))),
             "user": self.get_dbt_value("user"),
             "threads": 1,
             **self.profile_args,

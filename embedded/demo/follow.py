@@ -12,12 +12,13 @@ SILENCE = 8.0  # seconds without a line before the tasks at work are named
 LOG_LINES = 40  # of a failed task
 # What a reader cares about; `deferred` is work that goes on elsewhere.
 AT_WORK = frozenset({"running", "deferred", "up_for_reschedule"})
+RETRY = "up_for_retry"
 WORDS = {
     "success": "done",
     "failed": "FAILED",
     "skipped": "skipped",
     "upstream_failed": "not run: something before it failed",
-    "up_for_retry": "failed, will be tried again",
+    RETRY: "failed, will be tried again",
     "removed": "removed",
 }
 
@@ -47,29 +48,48 @@ class Follower:
 
     def _look(self, task: Mapping[str, Any]) -> None:
         name, state = _name(task), task.get("state")
-        before = self._seen.get(name)
-        if state is None or state == before:
+        if state is None or state == self._seen.get(name):
             return
         self._seen[name] = state
         if state in AT_WORK:
-            if before not in AT_WORK:
+            if name not in self._started:  # from the triggerer it comes back by way of the queue: that is no new start
                 self._started[name] = self._clock()
                 self._line(f"{name} ...")
         elif state in WORDS:
+            self._started.pop(name, None)
             took = task.get("duration")
             seconds = f" in {float(took):.1f} s" if state == "success" and took is not None else ""
             self._line(f"{name}: {WORDS[state]}{seconds}")
 
     def _sign_of_life(self, tasks: Sequence[Mapping[str, Any]]) -> None:
         now = self._clock()
-        open_tasks = [task for task in tasks if task.get("state") in AT_WORK]
-        at_work = [f"{_name(task)} ({now - self._started.get(_name(task), now):.0f} s)" for task in open_tasks]
-        waiting = sum(task.get("state") not in DONE_TASKS | AT_WORK for task in tasks)
-        self._line("at work: " + (", ".join(at_work) or "the scheduler") + f"; {waiting} to come")
+        at_work = [f"{name} ({now - since:.0f} s)" for name, since in self._started.items()]
+        again = [_name(task) for task in tasks if task.get("state") == RETRY]
+        parts = [
+            *(["at work: " + ", ".join(at_work)] if at_work else []),
+            *(["to be tried again: " + ", ".join(again)] if again else []),
+        ]
+        waiting = sum(
+            task.get("state") not in DONE_TASKS | {RETRY} and _name(task) not in self._started for task in tasks
+        )
+        self._line("; ".join([*(parts or ["at work: the scheduler"]), f"{waiting} to come"]))
 
     def _line(self, text: str) -> None:
         self._spoke = self._clock()
         self._say(f"  {self._spoke - self._began:6.1f} s  {text}")
+
+
+def _unfolded(log: str) -> list[str]:
+    """The lines that Airflow's log page shows unfolded: without its groups, such as how the DAG file was parsed."""
+    lines, depth = [], 0
+    for line in log.splitlines():
+        if line.startswith("::group::"):
+            depth += 1
+        elif line.startswith("::endgroup::"):
+            depth = max(depth - 1, 0)
+        elif not depth:
+            lines.append(line)
+    return lines or log.splitlines()
 
 
 def failure(client: AirflowClient, dag_id: str, run_id: str) -> str:
@@ -78,7 +98,7 @@ def failure(client: AirflowClient, dag_id: str, run_id: str) -> str:
     parts = [f"{dag_id}: run {run_id} failed"]
     for task in sorted(failed, key=lambda t: t["end_date"] or ""):
         log = client.log(dag_id, run_id, task["task_id"], int(task["try_number"]))
-        tail = "\n".join(f"    {line}" for line in log.splitlines()[-LOG_LINES:])
+        tail = "\n".join(f"    {line}" for line in _unfolded(log)[-LOG_LINES:])
         parts.append(f"  {_name(task)}, try {task['try_number']}, the end of its log:\n{tail}")
     parts.append(f"  All of it: {client.url}/dags/{dag_id}/runs/{run_id}")
     return "\n".join(parts)

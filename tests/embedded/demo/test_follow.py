@@ -45,8 +45,8 @@ def test_a_line_when_a_task_starts_and_when_it_ends(stage: Stage) -> None:
 
 def test_going_to_the_triggerer_and_back_is_no_news(stage: Stage) -> None:
     stage.look(0, _task("sync", "running"))
-    assert stage.look(1, _task("sync", "deferred")) == []
-    assert stage.look(1, _task("sync", "running")) == []
+    for state in ("deferred", "scheduled", "queued", "running"):
+        assert stage.look(1, _task("sync", state)) == []
 
 
 def test_a_task_seen_only_after_its_end_is_still_told(stage: Stage) -> None:
@@ -65,6 +65,14 @@ def test_a_sign_of_life_names_what_is_at_work(stage: Stage) -> None:
     assert stage.look(SILENCE - 1, _task("sync", "deferred"), _task("reconcile", None)) == []
     assert stage.look(1, _task("sync", "deferred"), _task("reconcile", None)) == [
         f"at work: sync ({SILENCE:.0f} s); 1 to come"
+    ]
+
+
+def test_a_task_that_waits_to_be_tried_again_is_named(stage: Stage) -> None:
+    stage.look(0, _task("publish", "running"))
+    stage.look(1, _task("publish", "up_for_retry"))
+    assert stage.look(SILENCE, _task("publish", "up_for_retry"), _task("receipt", None)) == [
+        "to be tried again: publish; 1 to come"
     ]
 
 
@@ -88,12 +96,15 @@ class RecordedRun:
         ]
 
     def log(self, dag_id: str, run_id: str, task_id: str, try_number: int) -> str:
-        return "\n".join([f"line {n}" for n in range(100)] + [f"{task_id} {try_number}: no such table retail.orders"])
+        folded = ["::group::DAG bundles", *("how the file was parsed" for _ in range(60)), "::endgroup::"]
+        cause = f"{task_id} {try_number}: no such table retail.orders"
+        return "\n".join([*(f"line {n}" for n in range(100)), cause, *folded])
 
 
 def test_a_failure_shows_the_cause_and_where_to_read_on() -> None:
     text = failure(RecordedRun(), "retail_batch", "manual__1")  # type: ignore[arg-type]
     assert "sync 2: no such table retail.orders" in text
     assert "line 0\n" not in text
+    assert "how the file was parsed" not in text
     assert "publish" not in text
     assert "http://127.0.0.1:8080/dags/retail_batch/runs/manual__1" in text

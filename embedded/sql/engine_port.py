@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path as FilePath
 from typing import Protocol
 
 import pyarrow as pa
 
-from embedded.sql.datasets import Catalog, Outcome, Path, Session
+from embedded.sql.datasets import Catalog, Materialization, Outcome, Path, Session
 from embedded.sql.jobs.model import Job
 
 
@@ -16,6 +16,28 @@ class Flag(Protocol):
     """A threading.Event as far as the engine needs it."""
 
     def is_set(self) -> bool: ...
+
+
+class Materialized(Protocol):
+    """What a refresh wrote and read."""
+
+    @property
+    def files(self) -> tuple[str, ...]: ...
+
+    @property
+    def rows(self) -> int: ...
+
+    @property
+    def size(self) -> int: ...
+
+    @property
+    def scanned(self) -> tuple[Path, ...]: ...
+
+    @property
+    def snapshots(self) -> Mapping[Path, int | None]: ...
+
+    @property
+    def snapshot_id(self) -> int | None: ...
 
 
 class Engine(Protocol):
@@ -26,6 +48,16 @@ class Engine(Protocol):
     def describe(self, sql: str, context: Path) -> pa.Schema:
         """The columns of a query, without running it."""
         ...
+
+    def materialize(
+        self,
+        materialization: Materialization,
+        folder: str,
+        session: Session,
+        *,
+        order: Sequence[str] = (),
+        cancelled: Flag | None = None,
+    ) -> Materialized: ...
 
     def interrupt(self, job_id: str) -> object: ...
 

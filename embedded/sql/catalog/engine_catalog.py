@@ -96,11 +96,11 @@ class EngineCatalog:
             format_options=entity.body.get("format", {}),
         )
 
-    def file_version(self, path: Path) -> str | None:
-        """The version of a promoted table's metadata; None for anything else."""
-        entity = self._service.entities.find(path)
-        known = self._service.metadata.get(entity.id) if entity is not None else None
-        return str(known.version) if known is not None else None
+    def file_versions(self) -> Mapping[names.Key, str]:
+        """The version of every promoted table's metadata."""
+        tables = [entity for entity in self._service.entities.of_kind("table") if not entity.body.get("live")]
+        known = [(entity.key, self._service.metadata.get(entity.id)) for entity in tables]
+        return {key: str(found.version) for key, found in known if found is not None}
 
     # Tables -----------------------------------------------------------------------------------------------------
 

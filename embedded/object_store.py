@@ -7,6 +7,7 @@ master's, reports to its makers, and makes buckets on the fly. The start line be
 from __future__ import annotations
 
 import contextlib
+import os
 import shutil
 import socket
 import sys
@@ -77,21 +78,21 @@ class ObjectStore:
         return f"s3://{TABLE_BUCKET}"
 
     def program(self) -> Program:
-        """Writes the server's own files, removes what a killed one left; gives the command."""
+        """Writes the server's own files; gives the command. Raises ObjectStoreError."""
         data = self.folder / "data"
         config = self.folder / "config"
         for folder in (data, config):
             folder.mkdir(parents=True, mode=0o700, exist_ok=True)
         self._write_security(config)
-        self.remove_sockets()
-        # It reads the options of its last start back from there, before those given here.
-        (data / "mini.options").unlink(missing_ok=True)
+        self._check_sockets()
         return Program(
             name=NAME,
             argv=(executable(), "-logtostderr=true", "mini", *self._flags(data)),
             cwd=config,  # security.toml is read from here
             environment=self._environment(config),
             stop_seconds=20,
+            # It reads the options of its last start back from the file, before those given here.
+            stale=(*self.socket_files(), data / "mini.options"),
         )
 
     def _flags(self, data: Path) -> tuple[str, ...]:
@@ -103,6 +104,8 @@ class ObjectStore:
             "-master.telemetry=false",
             "-admin.ui=false",
             "-webdav=false",
+            # The filer writes its log to the volumes as it stops: they must stay a little longer, or it hangs.
+            "-volume.preStopSeconds=3",
             # Closes master's and filer's HTTP: GET /col/delete on the master deleted a bucket without credentials.
             "-disableHttp=true",
             "-s3.port.lance=0",
@@ -150,20 +153,18 @@ class ObjectStore:
         write_text(config / "security.toml", "\n".join(lines) + "\n")
 
     def remove_sockets(self) -> None:
-        """Those of our own ports, left by the last run. One that somebody else owns is reported: the server would hang.
-
-        Not while the server runs. Raises ObjectStoreError.
-        """
+        """What it leaves behind even when it is stopped; never while it runs: it could not reach itself any more."""
         for path in self.socket_files():
-            if not path.is_socket():
-                continue
-            try:
-                path.unlink()
-            except PermissionError as error:
+            path.unlink(missing_ok=True)
+
+    def _check_sockets(self) -> None:
+        """Where another user left a socket of that name, the server would wait for ever."""
+        for path in self.socket_files():
+            if path.exists() and os.geteuid() not in (0, path.stat().st_uid):
                 raise ObjectStoreError(
                     f"{path} belongs to another user and blocks the port in its name: remove it, or delete the entry "
                     "of that port in stack.json so that another one is taken"
-                ) from error
+                )
 
     def socket_files(self) -> list[Path]:
         names = [

@@ -108,6 +108,7 @@ class PostgresServer:
             user=way.user,
             stop_signal=signal.SIGINT,  # "fast": rolls back what is open; SIGTERM would wait for every client
             stop_seconds=30,
+            stop_group=False,  # it tells its own processes
         )
 
     def _prepare(self) -> Way:

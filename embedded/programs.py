@@ -24,7 +24,11 @@ class NotReadyError(Exception):
 
 @dataclass(frozen=True)
 class Program:
-    """`environment` is added to INHERITED. `user` is set only when root must not run it. Times in seconds."""
+    """`environment` is added to INHERITED. `user` is set only when root must not run it. Times in seconds.
+
+    `stop_group`: the stop signal goes to the whole process group, not to the leader alone. `stale`: files that a killed
+    process leaves behind, and that are removed before each start.
+    """
 
     name: str
     argv: tuple[str, ...]
@@ -33,6 +37,8 @@ class Program:
     user: str | None = None
     stop_signal: signal.Signals = signal.SIGTERM
     stop_seconds: int = 15
+    stop_group: bool = True
+    stale: tuple[Path, ...] = ()
 
     def full_environment(self) -> dict[str, str]:
         return {name: os.environ[name] for name in INHERITED if name in os.environ} | dict(self.environment)
@@ -49,6 +55,8 @@ class Child:
     @classmethod
     def start(cls, program: Program, log: Path) -> Child:
         account = pwd.getpwnam(program.user) if program.user else None
+        for path in program.stale:
+            path.unlink(missing_ok=True)
         with log.open("ab") as output:
             process = subprocess.Popen(
                 program.argv,

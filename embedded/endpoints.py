@@ -1,0 +1,119 @@
+"""Where a stack's services are and what opens them: for Airflow's connections, for tests, for tools of a user."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from embedded import airflow, alerts
+from embedded.credentials import Secrets
+from embedded.home import Home
+from embedded.object_store import PORT_NAMES, REGION, ObjectStore, object_store
+from embedded.ports import HOST
+from embedded.postgres import PLATFORM, SOURCE, PostgresServer, platform_server, source_server
+
+REPLICATION = "replication"
+SQL = "sql"
+SQL_USER = "admin"
+
+
+@dataclass(frozen=True)
+class Endpoints:
+    """Everything is derived from the data folder, the ports and the secrets; nothing is asked of a running server."""
+
+    home: Home
+    ports: Mapping[str, int]
+    secrets: Secrets = field(repr=False)
+
+    @property
+    def source(self) -> PostgresServer:
+        return source_server(self.home, self.secrets, self.ports[SOURCE])
+
+    @property
+    def platform(self) -> PostgresServer:
+        return platform_server(self.home, self.secrets, self.ports[PLATFORM])
+
+    @property
+    def object_store(self) -> ObjectStore:
+        return object_store(self.home, self.secrets, {name: self.ports[name] for name in PORT_NAMES})
+
+    @property
+    def replication_url(self) -> str:
+        return f"http://{HOST}:{self.ports[REPLICATION]}"
+
+    @property
+    def airbyte_url(self) -> str:
+        """The public API's base, as the Airflow connection takes it."""
+        return f"{self.replication_url}/api/public/v1"
+
+    @property
+    def sql_url(self) -> str:
+        return f"http://{HOST}:{self.ports[SQL]}"
+
+    @property
+    def airflow_url(self) -> str:
+        return f"http://{HOST}:{self.ports[airflow.API]}"
+
+    @property
+    def alerts_url(self) -> str:
+        return f"http://{HOST}:{self.ports[alerts.NAME]}{alerts.PATH}"
+
+    def connections(self) -> dict[str, dict[str, Any]]:
+        """What this stack puts in place of the values of `airflow_settings.yaml`, by connection id."""
+        secret, store = self.secrets, self.object_store
+        s3 = {"login": store.access_key, "password": store.secret_key}
+        return {
+            "airbyte": {
+                "host": self.airbyte_url,
+                "login": secret.replication_client_id,
+                "password": secret.replication_client_secret,
+            },
+            "dremio": {
+                "host": HOST,
+                "port": self.ports[SQL],
+                "login": SQL_USER,
+                "password": secret.sql_admin_password,
+                "extra": {"use_ssl": False},
+            },
+            "retail_source": {"host": HOST, "port": self.ports[SOURCE], "login": "airbyte", "password": secret.airbyte},
+            "lakehouse": {
+                "host": HOST,
+                "port": self.ports[PLATFORM],
+                "login": "lakehouse",
+                "password": secret.lakehouse,
+            },
+            "lake_s3": {**s3, "host": store.endpoint_url, "extra": {"endpoint_url": store.endpoint_url}},
+            "lake_catalog": {**s3, "host": store.iceberg_uri, "extra": {"warehouse": store.warehouse}},
+            "alerts": {"host": self.alerts_url, "login": alerts.USER, "password": secret.alerts_token},
+        }
+
+    def environment(self) -> dict[str, str]:
+        """For a shell: `eval "$(python -m embedded env)"`. Contains credentials."""
+        secret, store = self.secrets, self.object_store
+        return {
+            "LAKEHOUSE_HOME": str(self.home.root),
+            "LAKEHOUSE_AIRFLOW_URL": self.airflow_url,
+            "LAKEHOUSE_AIRFLOW_USER": airflow.USER,
+            "LAKEHOUSE_AIRFLOW_PASSWORD": secret.airflow_admin_password,
+            "LAKEHOUSE_SOURCE_DATABASE_URL": self.source.dsn("retail"),
+            "LAKEHOUSE_SOURCE_READER_URL": self.source.dsn("retail", "airbyte"),
+            "LAKEHOUSE_LEDGER_DATABASE_URL": self.platform.dsn("lakehouse"),
+            "LAKEHOUSE_AIRBYTE_URL": self.airbyte_url,
+            "LAKEHOUSE_AIRBYTE_CLIENT_ID": secret.replication_client_id,
+            "LAKEHOUSE_AIRBYTE_CLIENT_SECRET": secret.replication_client_secret,
+            "LAKEHOUSE_DREMIO_URL": self.sql_url,
+            "LAKEHOUSE_DREMIO_HOST": HOST,
+            "LAKEHOUSE_DREMIO_PORT": str(self.ports[SQL]),
+            "LAKEHOUSE_DREMIO_USER": SQL_USER,
+            "LAKEHOUSE_DREMIO_PASSWORD": secret.sql_admin_password,
+            "LAKEHOUSE_S3_ENDPOINT_URL": store.endpoint_url,
+            "LAKEHOUSE_S3_ACCESS_KEY": store.access_key,
+            "LAKEHOUSE_S3_SECRET_KEY": store.secret_key,
+            "LAKEHOUSE_S3_REGION": REGION,
+            "LAKEHOUSE_ICEBERG_URI": store.iceberg_uri,
+            "LAKEHOUSE_ALERTS_URL": self.alerts_url,
+            "LAKEHOUSE_ALERTS_USER": alerts.USER,
+            "LAKEHOUSE_ALERTS_PASSWORD": secret.alerts_token,
+            "LAKEHOUSE_ALERTS_FILE": str(self.home.logs / alerts.FILE),
+        }

@@ -129,6 +129,7 @@ def test_a_server_that_ignores_paging_does_not_hang_the_client(airbyte: Any, rep
     airbyte.wire.answer = same
     with airbyte.client() as client:
         assert len(client.all("connection")) == 1
+    assert len(airbyte.wire.seen("GET", "/connections")) == 2
 
 
 def test_configuration_travels_untouched(airbyte: Any) -> None:

@@ -145,3 +145,19 @@ def test_a_cleared_task_syncs_again_unless_its_sync_still_runs(airbyte: Any, sta
     assert start() == (job_id, True)
     context["dag_run"].clear_number = 2
     assert start() == (job_id + 1, False)
+
+
+@pytest.mark.parametrize("policy", ["adopt", "fail"])
+def test_a_job_of_ours_that_shows_up_late_is_no_foreign_one(airbyte: Any, start: Any, reply: Any, policy: str) -> None:
+    """The reply was lost, a first look found nothing, and the second request meets our own sync."""
+    answer = airbyte.wire.answer
+    lists = [reply(body={"data": [], "next": "", "previous": ""})] * 2
+
+    def late(request: Any) -> Any:
+        is_list = request.method == "GET" and request.path.endswith("/jobs")
+        return lists.pop() if is_list and lists else answer(request)
+
+    airbyte.wire.answer = late
+    airbyte.wire.lose(method="POST", path="/jobs")
+    assert start(on_running=policy, looks=(0.0,)) == (41, True)
+    assert len(airbyte.created) == 2

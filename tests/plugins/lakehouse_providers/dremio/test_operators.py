@@ -85,6 +85,21 @@ def test_sql_of_a_worker_that_died_between_submission_and_note_is_found(dremio: 
     assert len(dremio.statements("INSERT")) == 1
 
 
+def test_sql_is_noted_before_it_is_submitted(dremio: Any, context: Any, store: Any) -> None:
+    answer = dremio.wire.answer
+    notes: list[str] = []
+
+    def look(request: Any) -> Any:
+        if request.path.endswith("/sql"):
+            notes.append(store.record("dremio_job")["marker"])
+        return answer(request)
+
+    dremio.wire.answer = look
+    run(sql(), context)
+    (statement,) = dremio.statements("INSERT")
+    assert statement == f"{notes[0]} INSERT INTO t"
+
+
 def test_sql_that_was_never_submitted_says_so(dremio: Any, context: Any) -> None:
     dremio.wire.lose(path="/sql", after=False)
     with pytest.raises(errors.DremioUnreachableError):

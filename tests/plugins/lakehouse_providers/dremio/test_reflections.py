@@ -97,6 +97,7 @@ def test_a_given_up_one_is_revived_by_switching_it_off_and_on(dremio: Any, gold:
 
 def test_a_new_reflection_that_only_looks_given_up_is_not_touched(dremio: Any, gold: Any) -> None:
     dremio.status("b", refresh="GIVEN_UP", failureCount=0)
+    assert usable(dremio) == ["a", "b"]
     assert usable(dremio, revive=True) == ["a", "b"]
     assert not dremio.wire.seen("PUT")
 

@@ -75,10 +75,12 @@ def vet(tree: exp.Expr) -> None:
 
 
 def name_columns(tree: exp.Expr) -> None:
-    """Expressions without an alias are called EXPR$<position>, as Calcite does."""
+    """As in Calcite: a column is called as it is written here, an expression without an alias EXPR$<position>."""
     for select in tree.find_all(exp.Select):
         for number, item in enumerate(select.expressions):
-            if not isinstance(item, (exp.Alias, exp.Column, exp.Star, exp.Dot)):
+            if isinstance(item, exp.Column) and not isinstance(item.this, exp.Star):
+                item.replace(exp.alias_(item.copy(), item.name, quoted=True))
+            elif not isinstance(item, (exp.Alias, exp.Column, exp.Star, exp.Dot)):
                 item.replace(exp.alias_(item.copy(), f"EXPR${number}", quoted=True))
 
 

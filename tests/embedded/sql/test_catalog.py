@@ -170,8 +170,8 @@ def test_information_schema_speaks_dremios_names(client: Client) -> None:
         'select table_catalog, table_type from information_schema."TABLES"'
         " where ilike(table_schema, 'shop.gold') and table_name = 'columns_of'"
     )
-    assert tables == [{"TABLE_CATALOG": "DREMIO", "TABLE_TYPE": "VIEW"}]
-    schemas = [row["SCHEMA_NAME"] for row in client.rows("select schema_name from information_schema.schemata")]
+    assert tables == [{"table_catalog": "DREMIO", "table_type": "VIEW"}]
+    schemas = [row["schema_name"] for row in client.rows("select schema_name from information_schema.schemata")]
     assert {"shop", "shop.gold", "INFORMATION_SCHEMA", "sys"} <= set(schemas)
     definition = client.value("select view_definition from information_schema.views where table_name = 'columns_of'")
     assert definition.startswith("select 1 as i")

@@ -24,7 +24,7 @@ def test_a_wrong_password_is_401_with_a_body(server: SqlProcess) -> None:
 
 
 def test_a_bad_token_is_401_without_a_body(server: SqlProcess) -> None:
-    for header in ("", "Bearer x", "_dremionothing", "Basic abc", "Bearer é".encode("latin-1"), "_dremioa.b"):
+    for header in ("", "Bearer x", "_dremionothing", "Basic abc", "_dremioa.b"):
         answer = httpx.get(f"{server.base}/api/v3/catalog", headers={"Authorization": header})
         assert (answer.status_code, answer.content) == (401, b"")
 

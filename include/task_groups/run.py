@@ -83,7 +83,7 @@ def receipt(pipeline: Pipeline) -> Any:
             "dag_id": run.dag_id,
             "run_id": run.run_id,
             "run_type": str(run.run_type),
-            "interval": [context["data_interval_start"], context["data_interval_end"]],
+            "interval": [str(context.get(f"data_interval_{end}") or "") for end in ("start", "end")],
             "started": run.start_date,
             "finished": dt.datetime.now(dt.UTC),
             "syncs": syncs,

@@ -19,8 +19,9 @@ POOL = "transform"
 # --vars: other vars would make dbt parse the whole project again in every run.
 ENVIRONMENT = {
     "LAKEHOUSE_RUN_MODE": "{{ 'backfill' if dag_run.run_type == 'backfill' else 'scheduled' }}",
-    "LAKEHOUSE_INTERVAL_START": "{{ data_interval_start | ts }}",
-    "LAKEHOUSE_INTERVAL_END": "{{ data_interval_end | ts }}",
+    # A run triggered without a logical date has no interval; it needs none, only a backfill does.
+    "LAKEHOUSE_INTERVAL_START": "{{ (data_interval_start | ts) if data_interval_start is defined else '' }}",
+    "LAKEHOUSE_INTERVAL_END": "{{ (data_interval_end | ts) if data_interval_end is defined else '' }}",
     "LAKEHOUSE_FULL_REBUILD": "{{ params.full_rebuild }}",
 }
 

@@ -1,0 +1,148 @@
+"""The batch lane through real Airflow: exact, repeatable, safe for readers, red when it must be."""
+
+from __future__ import annotations
+
+import threading
+import time
+from decimal import Decimal
+from typing import Any
+
+import pytest
+
+pytestmark = pytest.mark.e2e
+
+SILVER_KEYS = {
+    "households": "household_id",
+    "products": "product_id",
+    "stores": "store_id",
+    "campaigns": "campaign_id",
+    "orders": "order_id",
+    "order_items": "order_item_id",
+    "coupon_redemptions": "redemption_id",
+    "promotions": "promotion_id",
+}
+
+
+class Reader:
+    """Reads one gold view over and over; keeps every answer and every error."""
+
+    def __init__(self, lakehouse: Any) -> None:
+        lakehouse.refresh_endpoints()
+        self._dremio = lakehouse.dremio
+        self.answers: set[tuple[Any, ...]] = set()
+        self.errors: list[str] = []
+        self.reads = 0
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._read)
+
+    def _read(self) -> None:
+        query = "SELECT COUNT(*) AS n, SUM(revenue) AS revenue, SUM(units) AS units FROM lakehouse.gold.daily_revenue"
+        while not self._stop.is_set():
+            try:
+                self.answers.add(tuple(map(str, self._dremio.sql(query)[0].values())))
+                self.reads += 1
+            except Exception as error:
+                self.errors.append(str(error))
+
+    def __enter__(self) -> Reader:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._stop.set()
+        self._thread.join()
+
+
+def test_every_count_and_every_cent_reconciles(lakehouse: Any, first_run: str) -> None:
+    receipt = lakehouse.airflow.xcom("retail_batch", first_run, "receipt")
+    assert {line["stream"] for line in receipt["streams"]} >= set(SILVER_KEYS)
+    with lakehouse.source() as conn:
+        for line in receipt["streams"]:
+            (there,) = conn.execute(f"select count(*) as n from retail.{line['stream']}").fetchall()
+            silver = receipt["layers"]["silver"][line["stream"]]
+            counted = (line["source_rows"], line["bronze_keys"], silver["rows"] + silver["quarantined"])
+            assert counted == (there["n"],) * 3, line["stream"]
+        (money,) = conn.execute("select sum(sales_value) as amount from retail.order_items").fetchall()
+    good = lakehouse.dremio.sql("SELECT SUM(sales_value) AS amount FROM lakehouse.silver.order_items")[0]["amount"]
+    bad = lakehouse.dremio.sql("SELECT SUM(sales_value) AS amount FROM lakehouse.silver.order_items_quarantine")
+    assert Decimal(str(good)) + Decimal(str(bad[0]["amount"] or 0)) == money["amount"]
+    gold = lakehouse.dremio.sql("SELECT SUM(revenue) AS amount FROM lakehouse.gold.daily_revenue")[0]["amount"]
+    assert Decimal(str(gold)) == Decimal(str(good))
+
+
+def test_no_key_stands_twice_in_silver(lakehouse: Any) -> None:
+    for view, key in SILVER_KEYS.items():
+        row = lakehouse.dremio.sql(f"SELECT COUNT(*) AS n, COUNT(DISTINCT {key}) AS k FROM lakehouse.silver.{view}")[0]
+        assert row["n"] == row["k"] > 0, view
+
+
+def test_a_dashboard_query_is_answered_by_a_reflection(lakehouse: Any) -> None:
+    _, job = lakehouse.dremio.job("SELECT SUM(revenue) FROM lakehouse.gold.daily_revenue")
+    chosen = [r for r in job["acceleration"]["reflectionRelationships"] if r["relationship"] == "CHOSEN"]
+    assert chosen, job
+
+
+def test_a_second_run_and_a_backfill_twice_leave_gold_as_it_is_and_readers_undisturbed(lakehouse: Any) -> None:
+    before = lakehouse.gold()
+    with lakehouse.ledger() as conn:
+        (syncs,) = conn.execute("select count(*) as n from lakehouse.sync_ledger").fetchall()
+    with Reader(lakehouse) as reader:
+        lakehouse.green()
+    assert reader.errors == []
+    assert len(reader.answers) == 1
+    assert reader.reads > 10
+    assert lakehouse.gold() == before
+    with lakehouse.ledger() as conn:
+        (synced,) = conn.execute("select count(*) as n from lakehouse.sync_ledger").fetchall()
+    assert synced["n"] == syncs["n"] + 3
+    for _ in range(2):
+        assert set(lakehouse.backfill("2017-03-06T02:00:00Z", "2017-03-07T02:00:00Z")) == {"success"}
+        assert lakehouse.gold() == before
+    with lakehouse.ledger() as conn:
+        (after,) = conn.execute("select count(*) as n from lakehouse.sync_ledger").fetchall()
+    assert after == synced, "a backfill must not touch the source"
+
+
+def test_a_correction_at_the_source_arrives_and_readers_see_only_before_or_after(lakehouse: Any) -> None:
+    query = "SELECT SUM(revenue) AS amount FROM lakehouse.gold.daily_revenue"
+    before = Decimal(str(lakehouse.dremio.sql(query)[0]["amount"]))
+    with lakehouse.source() as conn:
+        (item,) = conn.execute(
+            "update retail.order_items set sales_value = sales_value + 1.23, updated_at = now() "
+            "where order_item_id = (select min(order_item_id) from retail.order_items "
+            "where sales_value > 1 and quantity between 1 and 5) returning order_item_id"
+        ).fetchall()
+    with Reader(lakehouse) as reader:
+        lakehouse.green()
+    assert reader.errors == []
+    assert len(reader.answers) <= 2, reader.answers
+    assert Decimal(str(lakehouse.dremio.sql(query)[0]["amount"])) == before + Decimal("1.23")
+    found = lakehouse.dremio.sql(
+        f"SELECT COUNT(*) AS n FROM lakehouse.silver.order_items WHERE order_item_id = {item['order_item_id']}"
+    )
+    assert found == [{"n": 1}]
+
+
+def test_a_failing_data_test_keeps_the_last_gold_up_the_run_red_and_tells_somebody(lakehouse: Any) -> None:
+    before, told = lakehouse.gold(), len(lakehouse.alerts())
+    with lakehouse.source() as conn:
+        conn.execute("update retail.campaigns set campaign_type = 'TypeZ' where campaign_id = 1")
+    with Reader(lakehouse) as reader:
+        run_id, state = lakehouse.run()
+    assert state == "failed"
+    assert any("campaigns" in task for task in lakehouse.failed_tasks(run_id))
+    assert (reader.errors, len(reader.answers)) == ([], 1)
+    assert lakehouse.gold() == before
+    with lakehouse.ledger() as conn:
+        marks = conn.execute("select distinct stale, reason from lakehouse.dataset_status").fetchall()
+    assert marks == [{"stale": True, "reason": f"run {run_id} failed"}]
+    end = time.monotonic() + 60
+    while not any(alert["run_id"] == run_id for alert in lakehouse.alerts()[told:]):
+        assert time.monotonic() < end, "no alert arrived"
+        time.sleep(0.5)
+    with lakehouse.source() as conn:
+        conn.execute("update retail.campaigns set campaign_type = 'TypeA' where campaign_id = 1")
+    lakehouse.green()
+    with lakehouse.ledger() as conn:
+        marks = conn.execute("select distinct stale from lakehouse.dataset_status").fetchall()
+    assert marks == [{"stale": False}]

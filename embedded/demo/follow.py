@@ -9,7 +9,8 @@ from typing import Any
 from embedded.airflow_client import DONE_TASKS, AirflowClient
 
 SILENCE = 8.0  # seconds without a line before the tasks at work are named
-LOG_LINES = 40  # of a failed task
+LOG_LINES = 25  # of a failed task
+SHOWN = 3  # failed tasks; the first of them are nearest to the cause
 # What a reader cares about; `deferred` is work that goes on elsewhere.
 AT_WORK = frozenset({"running", "deferred", "up_for_reschedule"})
 RETRY = "up_for_retry"
@@ -80,14 +81,15 @@ class Follower:
 
 
 def _unfolded(log: str) -> list[str]:
-    """The lines that Airflow's log page shows unfolded: without its groups, such as how the DAG file was parsed."""
-    lines, depth = [], 0
+    """The lines without closed groups, which Airflow's log page folds; an open group is where the task died."""
+    lines: list[str] = []
+    opened: list[int] = []
     for line in log.splitlines():
         if line.startswith("::group::"):
-            depth += 1
+            opened.append(len(lines))
         elif line.startswith("::endgroup::"):
-            depth = max(depth - 1, 0)
-        elif not depth:
+            del lines[opened.pop() if opened else len(lines) :]
+        else:
             lines.append(line)
     return lines or log.splitlines()
 
@@ -96,9 +98,11 @@ def failure(client: AirflowClient, dag_id: str, run_id: str) -> str:
     """Which tasks failed first, with the end of their logs and where to read on."""
     failed = [task for task in client.tasks(dag_id, run_id) if task["state"] == "failed"]
     parts = [f"{dag_id}: run {run_id} failed"]
-    for task in sorted(failed, key=lambda t: t["end_date"] or ""):
+    for task in sorted(failed, key=lambda t: t["end_date"] or "")[:SHOWN]:
         log = client.log(dag_id, run_id, task["task_id"], int(task["try_number"]))
         tail = "\n".join(f"    {line}" for line in _unfolded(log)[-LOG_LINES:])
         parts.append(f"  {_name(task)}, try {task['try_number']}, the end of its log:\n{tail}")
+    if len(failed) > SHOWN:
+        parts.append(f"  and {len(failed) - SHOWN} more tasks")
     parts.append(f"  All of it: {client.url}/dags/{dag_id}/runs/{run_id}")
     return "\n".join(parts)

@@ -28,7 +28,7 @@ from psycopg import sql
 
 SCHEMA = "retail"
 READER = "airbyte"  # the replication role: reads everything in the schema, owns nothing
-VERSION = 1  # of the loaded content; a change of any source_*.sql file raises it, so that old loads are replaced
+VERSION = 2  # of the loaded content; a change of any source_*.sql file raises it, so that old loads are replaced
 HERE = Path(__file__).parent
 REPORT_EVERY = 5.0  # seconds between progress lines of one long table
 CHUNK = 1 << 20  # bytes read from the pipe at most at once

@@ -6,13 +6,15 @@
 
 create temp macro parquet(name) as getvariable('data') || '/' || name || '.parquet';
 create temp macro all_rows() as getvariable('scale') <> 'tiny';
-create temp macro master_time() as timestamptz '2017-01-01 00:00:00+00';
+-- Masters start with the year, promotions with their week, each row at its own moment of that day: a cursor that meets a
+-- table of equal times would read all of it again in every sync.
+create temp macro moment(day, n) as (day::timestamp at time zone 'UTC') + to_milliseconds(n % 86400000);
+create temp macro master_time(n) as moment(date '2017-01-01', n);
 create temp macro live_week() as 50;
 create temp macro live_day() as date '2017-12-04';
 -- Week 1 is the one Sunday before the first whole week.
 create temp macro week_start(w) as
     case when w = 1 then date '2017-01-01' else date '2017-01-02' + (7 * (w - 2))::integer end;
-create temp macro midnight(d) as (d::timestamp at time zone 'UTC');
 
 create temp view chosen_purchases as
 select * from read_parquet(parquet('transactions')) where all_rows() or household_id % 25 = 7;
@@ -37,14 +39,15 @@ select distinct store_id from chosen_purchases;
 create temp view stage_households as
 select
     household_id, age as age_range, income as income_range, home_ownership, marital_status, household_size,
-    household_comp as household_composition, kids_count, master_time() as created_at, master_time() as updated_at
+    household_comp as household_composition, kids_count,
+    master_time(household_id) as created_at, master_time(household_id) as updated_at
 from (select distinct household_id from chosen_purchases)
 left join read_parquet(parquet('demographics')) using (household_id)
 where not getvariable('live')
 order by household_id;
 
 create temp view stage_stores as
-select store_id, master_time() as created_at, master_time() as updated_at
+select store_id, master_time(store_id) as created_at, master_time(store_id) as updated_at
 from chosen_stores
 where not getvariable('live')
 order by store_id;
@@ -52,7 +55,7 @@ order by store_id;
 create temp view stage_products as
 select
     product_id, manufacturer_id, department, brand, product_category, product_type, package_size,
-    master_time() as created_at, master_time() as updated_at
+    master_time(product_id) as created_at, master_time(product_id) as updated_at
 from read_parquet(parquet('products'))
 where not getvariable('live') and (all_rows() or product_id in (from chosen_products))
 order by product_id;
@@ -95,20 +98,26 @@ order by ordered_at, order_item_id;
 create temp view stage_campaigns as
 select
     campaign_id, campaign_type, start_date::date as start_date, end_date::date as end_date,
-    master_time() as created_at, master_time() as updated_at
+    master_time(campaign_id) as created_at, master_time(campaign_id) as updated_at
 from read_parquet(parquet('campaign_descriptions'))
 where not getvariable('live')
 order by campaign_id;
 
 create temp view stage_campaign_households as
-select campaign_id, household_id, master_time() as created_at, master_time() as updated_at
+select
+    campaign_id, household_id,
+    master_time(campaign_id * 10000 + household_id) as created_at,
+    master_time(campaign_id * 10000 + household_id) as updated_at
 from read_parquet(parquet('campaigns'))
 where not getvariable('live') and (all_rows() or household_id % 25 = 7)
 order by campaign_id, household_id;
 
 -- The package repeats 4,872 rows exactly; a key holds one of each.
 create temp view stage_coupons as
-select distinct coupon_upc, product_id, campaign_id, master_time() as created_at, master_time() as updated_at
+select distinct
+    coupon_upc, product_id, campaign_id,
+    master_time(coupon_upc * 31 + product_id * 7 + campaign_id) as created_at,
+    master_time(coupon_upc * 31 + product_id * 7 + campaign_id) as updated_at
 from read_parquet(parquet('coupons'))
 where not getvariable('live') and (all_rows() or product_id in (from chosen_products))
 order by coupon_upc, product_id, campaign_id;
@@ -116,7 +125,7 @@ order by coupon_upc, product_id, campaign_id;
 create temp view stage_coupon_redemptions as
 select
     redemption_id, household_id, coupon_upc, campaign_id, redemption_date::date as redeemed_on,
-    midnight(redemption_date::date) as created_at, midnight(redemption_date::date) as updated_at
+    moment(redemption_date::date, redemption_id) as created_at, moment(redemption_date::date, redemption_id) as updated_at
 from redemptions
 where (redemption_date::date >= live_day()) = getvariable('live') and (all_rows() or household_id % 25 = 7)
 order by redemption_id;
@@ -129,8 +138,8 @@ select
     product_id, store_id, week::smallint as week,
     week_start(week) as week_start,
     display_location, mailer_location,
-    midnight(week_start(week)) as created_at,
-    midnight(week_start(week)) as updated_at
+    moment(week_start(week), product_id * 131 + store_id) as created_at,
+    moment(week_start(week), product_id * 131 + store_id) as updated_at
 from read_parquet(parquet('promotions'))
 where
     not getvariable('live')

@@ -260,12 +260,13 @@ def _is_up(port: int) -> bool:
         return False
 
 
-@pytest.fixture(scope="session")
-def lake(dremio, platform_postgres, object_store, tmp_path_factory) -> Lake:
-    """The lake before the first sync. One for all tests of a session, in the order of the file."""
+@pytest.fixture(scope="module")
+def empty_lake(dremio, platform_postgres, object_store, tmp_path_factory) -> Iterator[Lake]:
+    """The lake before the first sync, one per test file; left empty again for the next."""
     if not DBT.exists():
         pytest.skip("the dbt venv is missing: make setup")
-    with psycopg.connect(platform_postgres.dsn("lakehouse"), autocommit=True) as conn:
+    ledger = platform_postgres.dsn("lakehouse")
+    with psycopg.connect(ledger, autocommit=True) as conn:
         conn.execute(LEDGER)
     s3 = boto3.client(
         "s3",
@@ -274,4 +275,16 @@ def lake(dremio, platform_postgres, object_store, tmp_path_factory) -> Lake:
         aws_secret_access_key=object_store.secret_key,
         region_name="us-east-1",
     )
-    return Lake(dremio, s3, platform_postgres.dsn("lakehouse"), tmp_path_factory.mktemp("dbt-target"))
+    yield Lake(dremio, s3, ledger, tmp_path_factory.mktemp("dbt-target"))
+    for layer in ("silver", "gold"):
+        for row in dremio.sql(
+            f"select table_name as name from information_schema.\"tables\" where table_schema = 'lake.{layer}'"
+        ):
+            dremio.sql(f'drop table lake.{layer}."{row["name"]}"')
+    for page in s3.get_paginator("list_objects_v2").paginate(Bucket="lakehouse", Prefix="bronze/"):
+        for item in page.get("Contents", []):
+            s3.delete_object(Bucket="lakehouse", Key=item["Key"])
+    for stream in STREAMS:
+        dremio.sql(f'alter table bronze.retail."{stream}" forget metadata')
+    with psycopg.connect(ledger, autocommit=True) as conn:
+        conn.execute("truncate lakehouse.sync_ledger")

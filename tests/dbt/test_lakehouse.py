@@ -36,6 +36,12 @@ MARCH = {"run_mode": "backfill", "interval_start": "2017-03-01T00:00:00+00:00", 
 
 
 @pytest.fixture(scope="module")
+def lake(empty_lake):
+    """One lake for all tests of this file, in their order."""
+    return empty_lake
+
+
+@pytest.fixture(scope="module")
 def source():
     """The history as the source has it, in DuckDB."""
     with stage("tiny") as con:

@@ -68,14 +68,15 @@
   {%- endfor -%}
 {%- endmacro %}
 
-{# Staged rows that the table lacks or has differently. #}
+{# Staged rows that the table lacks or has differently. The sync alone is no difference: a cursor that includes its last
+   value delivers the same rows again in every sync, and that must neither write nor make gold stale. #}
 {% macro lake_changed_rows(target_relation, tmp, key, columns) -%}
 select s.*
 from {{ tmp }} as s
 left join {{ target_relation }} as t on {{ lake_key_matches(key, 's', 't') }}
 where
     t.{{ key[0] }} is null
-    {%- for column in columns if column | replace('"', '') not in key %}
+    {%- for column in columns if column | replace('"', '') not in key + ['_sync_id'] %}
     or s.{{ column }} is distinct from t.{{ column }}
     {%- endfor %}
 {%- endmacro %}

@@ -31,6 +31,8 @@ def parse_alter(c: Cursor) -> st.Statement:  # noqa: C901  one line per form rea
     if c.accept("REFRESH", "REFLECTIONS"):
         return st.RefreshReflections(path)
     if c.accept("CREATE") or c.accept("ADD"):
+        if c.sees("PRIMARY"):
+            raise UnsupportedError("ALTER TABLE ... ADD PRIMARY KEY is not supported by this server.")
         return _create_reflection(c, path)
     if verb := c.one_of("ENABLE", "DISABLE"):
         raw = c.accept("RAW")
@@ -47,7 +49,7 @@ def parse_alter(c: Cursor) -> st.Statement:  # noqa: C901  one line per form rea
     if c.one_of("ALTER", "MODIFY", "CHANGE"):
         c.expect("COLUMN")
         return st.AlterColumn(path, c.name(), column_definition(c))
-    for words in ("SET", "UNSET", "ADD PRIMARY KEY", "DROP PRIMARY KEY", "ROUTE", "CLUSTER BY", "LOCALSORT BY"):
+    for words in ("SET", "UNSET", "DROP PRIMARY KEY", "ROUTE", "CLUSTER BY", "LOCALSORT BY"):
         if c.sees(*words.split()):
             raise UnsupportedError(f"ALTER TABLE ... {words} is not supported by this server.")
     raise c.error()

@@ -32,7 +32,7 @@ def parse_statement(sql: str) -> st.Statement:
     if cursor.done():
         raise ParseError("Failure parsing the query. The statement is empty.")
     first = cursor.peek()
-    if (first.kind == "symbol" and first.text == "(") or first.text.upper() in ("SELECT", "WITH", "VALUES"):
+    if cursor.sees("(") or any(cursor.sees(word) for word in ("SELECT", "WITH", "VALUES")):
         return st.Query(cursor.rest())
     if first.kind != "word" or first.text.upper() not in _STATEMENTS:
         if first.text.upper() in _UNSUPPORTED:

@@ -57,7 +57,7 @@ def _create_as(run: Run, dataset: IcebergTable, statement: st.CreateTable) -> pa
     sql = plan.complete(body)
     found = output_schema(run.job, sql)
     schema = _declared(found, statement.columns)
-    rows = _create(run, dataset, schema, statement.layout, iceberg.typed_select(sql, schema, found.names))
+    rows = _create(run, dataset, schema, statement.layout, iceberg.typed_select(sql, schema))
     run.used(plan)
     return records(rows)
 

@@ -72,7 +72,7 @@ def _insert_select(run: Run, sql: str, columns: tuple[str, ...], schema: pa.Sche
             f"({len(found.names)})"
         )
     given = pa.schema([schema.field(name) for name in wanted])
-    typed = iceberg.typed_select(_numbered(sql, len(wanted)), given, [f"c{i}" for i in range(len(wanted))])
+    typed = iceberg.typed_select(sql, given)
     if wanted == list(schema.names):
         return typed
     for field in schema:
@@ -82,11 +82,6 @@ def _insert_select(run: Run, sql: str, columns: tuple[str, ...], schema: pa.Sche
         quote(f.name) if f.name in wanted else f"CAST(NULL AS {duckdb_type(f.type)}) AS {quote(f.name)}" for f in schema
     )
     return f"SELECT {selected} FROM ({typed})"
-
-
-def _numbered(sql: str, count: int) -> str:
-    """The query with its columns named c0, c1, ...: its own names may repeat."""
-    return f"SELECT * FROM ({sql}) AS q({', '.join(f'c{i}' for i in range(count))})"
 
 
 def _columns(names: Sequence[str], schema: pa.Schema) -> list[str]:

@@ -57,6 +57,7 @@ from pyiceberg.types import IcebergType, ListType, MapType, StructType
 from embedded.sql.datasets import IcebergTable, S3Access
 from embedded.sql.engine.database import Database, Job
 from embedded.sql.engine.datatypes import duckdb_type, iceberg_schema, literal, quote
+from embedded.sql.engine.planner import numbered
 from embedded.sql.engine.relations import dotted
 from embedded.sql.engine.statements import Layout, PartitionTerm
 from embedded.sql.errors import ConcurrentModification, DataReadError, UnsupportedError, ValidationError
@@ -234,13 +235,10 @@ def delete_quietly(io: FileIO, uris: Iterable[str]) -> None:
             log.info("Could not remove %s: %s", uri, error)
 
 
-def typed_select(sql: str, schema: pa.Schema, source_names: Sequence[str]) -> str:
+def typed_select(sql: str, schema: pa.Schema) -> str:
     """Rename and cast the columns of a query, by position, to a table's schema."""
-    columns = ", ".join(
-        f"{stored(quote(source), field)} AS {quote(field.name)}"
-        for source, field in zip(source_names, schema, strict=True)
-    )
-    return f"SELECT {columns} FROM ({sql})"
+    columns = ", ".join(f"{stored(f'c{i}', field)} AS {quote(field.name)}" for i, field in enumerate(schema))
+    return f"SELECT {columns} FROM ({numbered(sql, len(schema))})"
 
 
 def stored(column: str, field: pa.Field) -> str:

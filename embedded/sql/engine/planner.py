@@ -399,5 +399,12 @@ def _shorten_columns(node: exp.Expr, names: dict[Path, str]) -> None:
 
 
 def output_schema(job: Job, sql: str) -> pa.Schema:
-    """The columns that DuckDB gives a query, without running it."""
-    return job.arrow(f"SELECT * FROM ({sql}) LIMIT 0").schema
+    """The columns that DuckDB gives a query, under their own names (which may repeat), without running it."""
+    names = [str(row[0]) for row in job.rows(f"DESCRIBE {sql}")]
+    found = job.arrow(f"{numbered(sql, len(names))} LIMIT 0").schema
+    return pa.schema([pa.field(name, field.type) for name, field in zip(names, found, strict=True)])
+
+
+def numbered(sql: str, count: int) -> str:
+    """The query with its columns named c0, c1, ... for use by position."""
+    return f"SELECT * FROM ({sql}) AS q({', '.join(f'c{i}' for i in range(count))})"

@@ -151,6 +151,6 @@ class Cursor:
 
     def rest(self) -> str:
         """The source text to the end of the statement."""
-        text = self.text_until()
+        text = self.text_until(";")
         self.finish()
         return text

@@ -98,7 +98,7 @@ class RecordedRun:
     def log(self, dag_id: str, run_id: str, task_id: str, try_number: int) -> str:
         folded = ["::group::DAG bundles", *("how the file was parsed" for _ in range(60)), "::endgroup::"]
         cause = f"{task_id} {try_number}: no such table retail.orders"
-        return "\n".join([*(f"line {n}" for n in range(100)), cause, *folded])
+        return "\n".join([*(f"line {n}" for n in range(100)), "::group::Execute", *folded, cause, *folded])
 
 
 def test_a_failure_shows_the_cause_and_where_to_read_on() -> None:

@@ -57,6 +57,10 @@ status: $(VENVS)/embedded/.installed ## Show what runs, where, and how to sign i
 logs: $(VENVS)/embedded/.installed ## Show the newest log lines of every service (SERVICE=name for one)
 	@$(EMBEDDED)/python -m embedded logs $(SERVICE)
 
+.PHONY: env
+env: $(VENVS)/embedded/.installed ## Print addresses and credentials for a shell: eval "$$(make -s env)" (NAME=variable for one value)
+	@$(EMBEDDED)/python -m embedded env $(NAME)
+
 .PHONY: down
 down: $(VENVS)/embedded/.installed ## Stop everything; data is kept
 	@$(EMBEDDED)/python -m embedded down

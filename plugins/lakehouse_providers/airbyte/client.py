@@ -168,7 +168,7 @@ class AirbyteClient:
         found = self.find(kind, str(body["name"]))
         if found is None:
             return self.create(kind, body)
-        fixed = {"workspaceId", "sourceId", "destinationId"} if kind == "connection" else {"workspaceId"}
+        fixed = ("workspaceId", "sourceId", "destinationId")  # Airbyte refuses to change them
         return self.update(kind, str(found[f"{kind}Id"]), {k: v for k, v in body.items() if k not in fixed})
 
     def delete(self, kind: Kind, identity: str) -> None:

@@ -127,8 +127,8 @@ def _age(materialization: Materialization) -> dt.datetime:
     return materialization.created or dt.datetime.min.replace(tzinfo=dt.UTC)
 
 
-def facts(wanted: Target, now: Reflection, fresh: Materialization, rows: int | None, url: str) -> dict[str, Any]:
-    """What the run reports of one refreshed reflection. `rows` is None where the refresh job is no longer known."""
+def facts(wanted: Target, now: Reflection, fresh: Materialization, url: str) -> dict[str, Any]:
+    """What the run reports of one refreshed reflection. Its rows are added at the end, for all at once."""
     method = {"": "UNKNOWN", "NONE": "NO_OP"}.get(now.method, now.method)
     return {
         "id": wanted.id,
@@ -137,7 +137,7 @@ def facts(wanted: Target, now: Reflection, fresh: Materialization, rows: int | N
         "type": now.type,
         "method": method,
         "duration_seconds": None if fresh.milliseconds is None else fresh.milliseconds / 1000,
-        "rows": rows,
+        "rows": None,
         "bytes": fresh.bytes or now.bytes,
         "data_fetched_at": fresh.data_fetched.isoformat() if fresh.data_fetched else None,
         "job_id": fresh.job_id,

@@ -91,5 +91,9 @@ def materializations(reflection_ids: Iterable[str]) -> str:
     )
 
 
+def record_counts(reflection_ids: Iterable[str]) -> str:
+    return f"SELECT reflection_id, record_count FROM sys.reflections WHERE reflection_id IN ({_ids(reflection_ids)})"
+
+
 def job_by_marker(marker: str) -> str:
     return f"SELECT job_id FROM sys.jobs_recent WHERE query LIKE {literal(marker + '%')}"

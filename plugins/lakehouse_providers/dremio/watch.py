@@ -62,8 +62,7 @@ class RefreshWatch:
                 self.jobs[target.id] = verdict.job_id
             reflection = now[target.id]
             if verdict.state == "fresh" and verdict.fresh is not None and reflection is not None:
-                rows, url = await self._rows(verdict.job_id)
-                self._facts[target.id] = refresh.facts(target, reflection, verdict.fresh, rows, url)
+                self._facts[target.id] = refresh.facts(target, reflection, verdict.fresh, self._url(verdict.job_id))
                 self.jobs.pop(target.id, None)
                 del self._open[target.id]
             elif verdict.state == "failed":
@@ -74,19 +73,25 @@ class RefreshWatch:
                 self.last = f"{target.label}: {verdict.reason}"
         if self._open:
             return None
+        await self._count_rows()
         return {"status": "success", "reflections": [self._facts[t.id] for t in self._baseline.targets]}
 
     async def _materializations(self, ids: Sequence[str]) -> list[Materialization]:
         return [Materialization.parse(row) for row in await self._client.query(sql.materializations(ids))]
 
-    async def _rows(self, job_id: str) -> tuple[int | None, str]:
-        if not job_id:
-            return None, ""
-        url = self._client.endpoint.job_url(job_id)
+    def _url(self, job_id: str) -> str:
+        return self._client.endpoint.job_url(job_id) if job_id else ""
+
+    async def _count_rows(self) -> None:
+        """The refresh job's own rowCount counts files written, not rows."""
         try:
-            return (await self._client.job(job_id)).row_count, url
-        except errors.DremioError:  # Dremio forgets old jobs; the refresh itself is proven without it
-            return None, url
+            counts = await self._client.query(sql.record_counts(self._facts))
+        except errors.DremioError as error:  # decoration: the refresh is proven without it
+            log.warning("Dremio does not say how many rows the reflections hold: %s", error)
+            return
+        for row in counts:
+            count = row["record_count"]  # -1: unknown
+            self._facts[row["reflection_id"]]["rows"] = count if count is not None and count >= 0 else None
 
     def _stuck(self, target: refresh.Target, state: str) -> str:
         if state != "PENDING":
@@ -98,7 +103,7 @@ class RefreshWatch:
         return f"it waits for other reflections for more than {self._pending_limit:g} s (REFRESH_PENDING)"
 
     def _failure(self, target: refresh.Target, verdict: refresh.Verdict) -> Event:
-        url = self._client.endpoint.job_url(verdict.job_id) if verdict.job_id else ""
+        url = self._url(verdict.job_id)
         job = f" [job {verdict.job_id}, {url}]" if verdict.job_id else ""
         message = f"Reflection {target.label}: {verdict.reason}{job}"
         return {"status": "failed", "message": message, "job_id": verdict.job_id, "url": url}

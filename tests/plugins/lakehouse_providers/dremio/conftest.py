@@ -82,7 +82,7 @@ class Dremio:
         """A new materialization of a reflection."""
         number = next(self.ids)
         job_id = f"refresh-job-{number}"
-        self.jobs[job_id] = {"jobState": "COMPLETED" if state == "DONE" else state, "rowCount": 7}
+        self.jobs[job_id] = {"jobState": "COMPLETED" if state == "DONE" else state, "rowCount": 1}
         self.materializations.append(
             {
                 "reflection_id": f"ref-{name}",
@@ -178,6 +178,8 @@ class Dremio:
             return self.dependencies
         if "sys.materializations" in sql:
             return [m for m in self.materializations if f"'{m['reflection_id']}'" in sql]
+        if "sys.reflections" in sql:
+            return [{"reflection_id": key, "record_count": 7} for key in self.reflections if f"'{key}'" in sql]
         if "sys.jobs_recent" in sql:
             prefix = sql.partition("LIKE '")[2].partition("%'")[0]
             return [{"job_id": key} for key, job in self.jobs.items() if job.get("sql", "").startswith(prefix)]

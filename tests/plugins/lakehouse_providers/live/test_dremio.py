@@ -140,7 +140,7 @@ def test_a_failed_refresh_fails_the_task_with_the_reason(
 
 def test_failures_can_be_left_to_the_server(client: DremioClient, gold: tuple[str, ...], context: Any) -> None:
     run(refresh(gold), context)
-    faults(client, refresh_failures={"count": 2, "reason": "for a moment"})
+    faults(client, refresh_failures={"count": 2, "reason": "for a moment"}, backoff_unit=0.05)
     assert len(run(refresh(gold, wait_for_retries=True), context)["reflections"]) == 2
 
 

@@ -46,6 +46,7 @@ class SystemRows:
         done = self._reflections.usable(reflection)
         dataset = self._reflections.dataset(reflection)
         fields = reflection.definition
+        used = self._reflections.usage(reflection)
         return {
             "reflection_id": reflection.id,
             "reflection_name": reflection.name,
@@ -76,9 +77,9 @@ class SystemRows:
             "last_refresh_from_table": status.last_data_fetch,
             "refresh_method": done.refresh_method if done else "",
             "available_until": _near(status.expires_at),
-            "considered_count": reflection.considered,
-            "matched_count": reflection.matched,
-            "accelerated_count": reflection.chosen,
+            "considered_count": used.considered,
+            "matched_count": used.matched,
+            "accelerated_count": used.chosen,
             "last_refresh_finished": done.finished_at if done else None,
         }
 

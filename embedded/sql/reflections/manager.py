@@ -5,9 +5,9 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
-from typing import Protocol
+from typing import Any, Protocol
 
 import pyarrow as pa
 
@@ -145,9 +145,7 @@ class ReflectionManager:
             return not reflection.config_error  # the source is away: the refresh itself will say so
         error = f"Columns {', '.join(missing)} are not in the dataset any more" if missing else ""
         if error != reflection.config_error:
-            with self._store.guard:
-                reflection.config_error = error
-                self._store.save(reflection)
+            self._change(reflection, config_error=error)
         return not error
 
     def _depth(self, reflection: Reflection) -> tuple[bool, str]:
@@ -163,10 +161,13 @@ class ReflectionManager:
     def _wait(self, reflection: Reflection) -> None:
         if reflection.state == model.REFRESH_PENDING:
             return
+        self._change(reflection, state=model.REFRESH_PENDING, pending_since=clock.now())
+
+    def _change(self, reflection: Reflection, **fields: Any) -> None:
         with self._store.guard:
-            reflection.state = model.REFRESH_PENDING
-            reflection.pending_since = clock.now()
-            self._store.save(reflection)
+            current = self._store.reflections.get(reflection.id)
+            if current is not None:
+                self._store.save(replace(current, **fields))
 
     # Starting ---------------------------------------------------------------------------------------------------
 
@@ -186,21 +187,21 @@ class ReflectionManager:
             user=REFRESH_USER,
             query_type="ACCELERATOR_CREATE",
             run=lambda job: self._run(job, reflection, refresh, last),
-            on_end=lambda job: self._ended(job, reflection, refresh),
+            on_end=lambda job: self._ended(job, refresh),
             details={"reflectionId": reflection.id, "materializationId": refresh.id},
         )
         refresh.job_id = job.id
         with self._store.guard:
-            if reflection.id not in self._store.reflections:
-                return
-            reflection.state, reflection.last_submitted_at = model.REFRESHING, moment
-            reflection.pending_since = None
-            self._store.begin(reflection, refresh)
+            current = self._store.reflections.get(reflection.id)
+            if current is None or current.tag != reflection.tag:
+                return  # changed or deleted a moment ago: the next pass sees what it is now
+            started = replace(current, state=model.REFRESHING, last_submitted_at=moment, pending_since=None)
+            self._store.begin(started, refresh)
             self._reflections.running[reflection.id] = refresh
         try:
             self._jobs.submit(job, line="REFLECTION")
         except SqlError as error:
-            self._fail(reflection, refresh, error.message, "FAILED")
+            self._fail(started, refresh, error.message, "FAILED")
 
     # Running (in the refresh worker) ----------------------------------------------------------------------------
 
@@ -244,24 +245,34 @@ class ReflectionManager:
 
     # Ending -----------------------------------------------------------------------------------------------------
 
-    def _ended(self, job: Job, reflection: Reflection, refresh: Refresh) -> None:
+    def _ended(self, job: Job, refresh: Refresh) -> None:
         if self._stopping.is_set() and job.state != COMPLETED:
             return  # not the refresh's fault: the next start begins it again
-        with self._store.guard:
-            if self._reflections.running.get(reflection.id) is refresh:
-                del self._reflections.running[reflection.id]
-            if reflection.id in self._store.reflections:
-                self._settle(job, reflection, refresh)
+        while True:
+            try:
+                self._write_down(job, refresh)
+                break
+            except SqlError as error:
+                log.warning("The end of a refresh cannot be written yet: %s", error.message)
+                if self._stopping.wait(1.0):
+                    return
         self._signal.set()
+
+    def _write_down(self, job: Job, refresh: Refresh) -> None:
+        with self._store.guard:
+            if self._reflections.running.get(refresh.reflection_id) is refresh:
+                del self._reflections.running[refresh.reflection_id]
+            reflection = self._store.reflections.get(refresh.reflection_id)
+            if reflection is not None:
+                self._settle(job, reflection, refresh)
 
     def _settle(self, job: Job, reflection: Reflection, refresh: Refresh) -> None:
         void = refresh.definition_tag != reflection.tag
         if void:
             refresh.state, refresh.finished_at = "CANCELED", clock.now()
             refresh.failure_message = "The reflection was changed during the refresh"
-            if reflection.state == model.REFRESHING:
-                reflection.state = model.UPDATE
-            self._store.fail(reflection, refresh)
+            state = model.UPDATE if reflection.state == model.REFRESHING else reflection.state
+            self._store.fail(replace(reflection, state=state), refresh)
         elif job.state == COMPLETED:
             self._succeed(reflection, refresh)
         elif job.state == CANCELED:
@@ -277,15 +288,15 @@ class ReflectionManager:
             # Dremio does not count this one: it is the grace period that is wrong.
             refresh.state, refresh.finished_at = "FAILED", now
             refresh.failure_message = "Successful materialization already expired"
-            reflection.state = model.ACTIVE
-            self._store.fail(reflection, refresh)
+            self._store.fail(replace(reflection, state=model.ACTIVE), refresh)
             return
         own_folder = f"{self._distributed.root}/{reflection.id}/{refresh.id}"
         refresh.state, refresh.finished_at, refresh.expires_at = "DONE", now, expires
         refresh.last_refresh_from_pds = refresh.created_at
-        reflection.state, reflection.failure_count = model.ACTIVE, 0
-        reflection.last_failure_message = reflection.last_failure_at = None
-        self._store.succeed(reflection, refresh, self._dependencies(refresh), own_folder)
+        healthy = replace(
+            reflection, state=model.ACTIVE, failure_count=0, last_failure_message=None, last_failure_at=None
+        )
+        self._store.succeed(healthy, refresh, self._dependencies(refresh), own_folder)
 
     def _dependencies(self, refresh: Refresh) -> tuple[Dependency, ...]:
         paths = [names.decode(path) for path in refresh.sources]
@@ -300,17 +311,16 @@ class ReflectionManager:
         with self._store.guard:
             self._reflections.running.pop(reflection.id, None)
             refresh.state, refresh.finished_at, refresh.failure_message = state, clock.now(), message
-            reflection.failure_count += 1
-            reflection.last_failure_message, reflection.last_failure_at = message, clock.now()
-            gives_up = reflection.failure_count >= model.MAX_ATTEMPTS
-            reflection.state = model.FAILED if gives_up else model.ACTIVE
-            self._store.fail(reflection, refresh)
-        log.warning(
-            "Refresh of reflection %s failed (%d times in a row): %s",
-            reflection.name,
-            reflection.failure_count,
-            message,
-        )
+            count = reflection.failure_count + 1
+            failed = replace(
+                reflection,
+                state=model.FAILED if count >= model.MAX_ATTEMPTS else model.ACTIVE,
+                failure_count=count,
+                last_failure_message=message,
+                last_failure_at=clock.now(),
+            )
+            self._store.fail(failed, refresh)
+        log.warning("Refresh of reflection %s failed (%d times in a row): %s", reflection.name, count, message)
 
     # Sweeping ---------------------------------------------------------------------------------------------------
 

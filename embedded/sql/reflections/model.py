@@ -19,8 +19,10 @@ MAX_ATTEMPTS = 24  # layout.refresh.max.attempts
 _BACKOFF = (1, 2, 5, 15, 30, 60, 120, 240)  # minutes after the n-th failure; the last one repeats
 
 
-@dataclass
+@dataclass(frozen=True)
 class Reflection:
+    """What the store has. A change is a new object, which takes the old one's place when it is durable."""
+
     dataset_id: str
     name: str
     type: Literal["RAW", "AGGREGATION"]
@@ -37,11 +39,7 @@ class Reflection:
     last_failure_at: datetime | None = None
     last_submitted_at: datetime | None = None
     requested_at: datetime | None = None
-    # Not stored.
-    pending_since: datetime | None = None
-    considered: int = 0
-    matched: int = 0
-    chosen: int = 0
+    pending_since: datetime | None = None  # not stored
 
     def backoff_ends(self, unit: float) -> datetime | None:
         """When the next try may start by itself; `unit` is the length of Dremio's minute in seconds."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import uuid
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from embedded.sql import clock
@@ -25,6 +26,15 @@ _STALE_TAG = (
 )
 
 
+@dataclass(frozen=True)
+class Usage:
+    """In how many statements the planner looked at a reflection, could have used it, used it."""
+
+    considered: int = 0
+    matched: int = 0
+    chosen: int = 0
+
+
 class Reflections:
     """`wake` tells the manager that there is something to look at; `cancel_job` stops a refresh that is void."""
 
@@ -37,6 +47,7 @@ class Reflections:
         self._dist_access = dist_access
         self.wake: Callable[[], None] = lambda: None
         self.cancel_job: Callable[[str], None] = lambda job_id: None
+        self._usage: dict[str, Usage] = {}
         self.running: dict[str, Refresh] = {}  # reflection id -> the refresh at work
         catalog.on_removed.append(self._datasets_removed)
         catalog.on_changed.append(self._dataset_changed)
@@ -130,30 +141,37 @@ class Reflections:
         checked = definition.normalise(reflection.type, body, self._catalog.columns(dataset))
         enabled = bool(body.get("enabled", reflection.enabled))
         with self.store.guard:
+            reflection = self.get(reflection.id)
             if tag != reflection.tag:
                 raise ConcurrentModification(_STALE_TAG)
             name = str(body.get("name") or reflection.name)
             same = reflection.definition == checked and reflection.enabled == enabled and not reflection.config_error
             if same and reflection.state != model.FAILED:
                 if name != reflection.name:
-                    reflection.name, reflection.tag, reflection.updated_at = name, str(uuid.uuid4()), clock.now()
+                    reflection = replace(reflection, name=name, tag=str(uuid.uuid4()), updated_at=clock.now())
                     self.store.save(reflection)
                 return reflection
-            reflection.name, reflection.definition, reflection.enabled = name, checked, enabled
-            self._start_over(reflection)
+            changed = self._start_over(replace(reflection, name=name, definition=checked, enabled=enabled))
         self.wake()
-        return reflection
+        return changed
 
-    def _start_over(self, reflection: Reflection) -> None:
+    def _start_over(self, reflection: Reflection) -> Reflection:
         """What was built is void; a running refresh will notice the new tag and throw its work away."""
-        reflection.tag, reflection.updated_at = str(uuid.uuid4()), clock.now()
-        reflection.failure_count, reflection.config_error = 0, ""
-        reflection.last_failure_message = reflection.last_failure_at = None
-        reflection.state = model.UPDATE if reflection.enabled else model.ACTIVE
+        reflection = replace(
+            reflection,
+            tag=str(uuid.uuid4()),
+            updated_at=clock.now(),
+            failure_count=0,
+            config_error="",
+            last_failure_message=None,
+            last_failure_at=None,
+            state=model.UPDATE if reflection.enabled else model.ACTIVE,
+        )
         self.store.deprecate(reflection)
         running = self.running.get(reflection.id)
         if running is not None and running.job_id:
             self.cancel_job(running.job_id)
+        return reflection
 
     def delete(self, reflection: Reflection) -> None:
         running = self.running.get(reflection.id)
@@ -180,8 +198,7 @@ class Reflections:
         if self.edition == "community":
             raise NotFound("HTTP 404 Not Found")
         with self.store.guard:
-            reflection.requested_at = clock.now()
-            self.store.save(reflection)
+            self.store.save(replace(self.get(reflection.id), requested_at=clock.now()))
         self.wake()
 
     # SQL --------------------------------------------------------------------------------------------------------
@@ -238,13 +255,18 @@ class Reflections:
         return reflection.dataset_id == entity.id or any(d.entity_id == entity.id for d in dependencies)
 
     def count(self, reflections: Sequence[tuple[str, Path, str]]) -> None:
-        """Remember what the planner said of each reflection."""
+        """Remember what the planner said of each reflection, until the server stops."""
         for reflection_id, _, relationship in reflections:
-            reflection = self.store.reflections.get(reflection_id)
-            if reflection is not None:
-                reflection.considered += 1
-                reflection.matched += relationship in ("MATCHED", "CHOSEN")
-                reflection.chosen += relationship == "CHOSEN"
+            with self.store.guard:
+                used = self._usage.get(reflection_id, Usage())
+                self._usage[reflection_id] = Usage(
+                    used.considered + 1,
+                    used.matched + (relationship in ("MATCHED", "CHOSEN")),
+                    used.chosen + (relationship == "CHOSEN"),
+                )
+
+    def usage(self, reflection: Reflection) -> Usage:
+        return self._usage.get(reflection.id, Usage())
 
 
 def engine_fields(stored: Mapping[str, Any]) -> dict[str, Any]:

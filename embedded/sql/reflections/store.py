@@ -19,7 +19,7 @@ RESTARTED = "The server stopped while the refresh was running"
 
 
 class ReflectionStore:
-    """Writers hold `guard`. Every method that changes something writes PostgreSQL first."""
+    """Writers hold `guard`. Every method that changes something writes PostgreSQL first, then memory."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -81,34 +81,39 @@ class ReflectionStore:
                 reflection.state,
             ),
         )
+        self._remember(reflection)
+
+    def _remember(self, reflection: Reflection) -> None:
         with self.guard:
             self.reflections[reflection.id] = reflection
 
-    def save(self, reflection: Reflection, connection: psycopg.Connection[Row] | None = None) -> None:
-        query = (
+    def save(self, reflection: Reflection) -> None:
+        """Take this changed reflection in place of the one with its id."""
+        with self._database.transaction() as connection:
+            self._update(reflection, connection)
+        self._remember(reflection)
+
+    def _update(self, reflection: Reflection, connection: psycopg.Connection[Row]) -> None:
+        connection.execute(
             "update reflections set name = %s, tag = %s, enabled = %s, definition = %s, updated_at = %s, state = %s,"
             " config_error = %s, failure_count = %s, last_failure_message = %s, last_failure_at = %s,"
-            " last_submitted_at = %s, requested_at = %s where id = %s"
+            " last_submitted_at = %s, requested_at = %s where id = %s",
+            (
+                reflection.name,
+                reflection.tag,
+                reflection.enabled,
+                Jsonb(reflection.definition),
+                reflection.updated_at,
+                reflection.state,
+                reflection.config_error,
+                reflection.failure_count,
+                reflection.last_failure_message,
+                reflection.last_failure_at,
+                reflection.last_submitted_at,
+                reflection.requested_at,
+                reflection.id,
+            ),
         )
-        values: tuple[Any, ...] = (
-            reflection.name,
-            reflection.tag,
-            reflection.enabled,
-            Jsonb(reflection.definition),
-            reflection.updated_at,
-            reflection.state,
-            reflection.config_error,
-            reflection.failure_count,
-            reflection.last_failure_message,
-            reflection.last_failure_at,
-            reflection.last_submitted_at,
-            reflection.requested_at,
-            reflection.id,
-        )
-        if connection is not None:
-            connection.execute(query, values)
-        else:
-            self._database.execute(query, values)
 
     def delete(self, reflection_ids: Iterable[str]) -> None:
         """Definitions go at once; their files are doomed and go later."""
@@ -153,7 +158,8 @@ class ReflectionStore:
         """The intent is durable before a file is written: nothing can be orphaned."""
         with self._database.transaction() as connection:
             self._insert_refresh(refresh, connection)
-            self.save(reflection, connection)
+            self._update(reflection, connection)
+        self._remember(reflection)
 
     def _insert_refresh(self, refresh: Refresh, connection: psycopg.Connection[Row]) -> None:
         connection.execute(
@@ -190,8 +196,9 @@ class ReflectionStore:
                     "insert into reflection_dependencies values (%s, 'DATASET', %s, %s) on conflict do nothing",
                     (reflection.id, dependency.entity_id or ".".join(dependency.path), list(dependency.path)),
                 )
-            self.save(reflection, connection)
+            self._update(reflection, connection)
         with self.guard:
+            self._remember(reflection)
             self.done[reflection.id] = refresh
             self.dependencies[reflection.id] = dependencies
 
@@ -199,7 +206,8 @@ class ReflectionStore:
         with self.guard, self._database.transaction() as connection:
             self._write_end(refresh, connection)
             self._doom([refresh.folder], connection)
-            self.save(reflection, connection)
+            self._update(reflection, connection)
+        self._remember(reflection)
 
     def _write_end(self, refresh: Refresh, connection: psycopg.Connection[Row]) -> None:
         connection.execute(
@@ -232,8 +240,9 @@ class ReflectionStore:
                 (reflection.id,),
             ).fetchall()
             self._doom([row["folder"] for row in old], connection)
-            self.save(reflection, connection)
+            self._update(reflection, connection)
         with self.guard:
+            self._remember(reflection)
             self.done.pop(reflection.id, None)
 
     def refreshes(self) -> list[Refresh]:

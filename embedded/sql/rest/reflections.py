@@ -81,6 +81,7 @@ class ReflectionHandlers:
         status = self._reflections.status(reflection)
         done = self._reflections.usable(reflection)
         dataset = self._reflections.dataset(reflection)
+        used = self._reflections.usage(reflection)
         shown_status: dict[str, Any] = {
             "config": status.config,
             "refresh": status.refresh,
@@ -113,9 +114,9 @@ class ReflectionHandlers:
             "enabled": reflection.enabled,
             "status": shown_status,
             **reflection.definition,
-            "consideredCount": reflection.considered,
-            "matchedCount": reflection.matched,
-            "acceleratedCount": reflection.chosen,
+            "consideredCount": used.considered,
+            "matchedCount": used.matched,
+            "acceleratedCount": used.chosen,
             "canView": True,
             "canAlter": True,
             "entityType": "reflection",
@@ -195,7 +196,7 @@ class ReflectionHandlers:
             "isEnabled": reflection.enabled,
             "isArrowCachingEnabled": reflection.definition.get("arrowCachingEnabled", False),
             "status": line_status,
-            "consideredCount": reflection.considered,
-            "matchedCount": reflection.matched,
-            "chosenCount": reflection.chosen,
+            "consideredCount": shown["consideredCount"],
+            "matchedCount": shown["matchedCount"],
+            "chosenCount": shown["acceleratedCount"],
         }

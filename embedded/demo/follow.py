@@ -8,7 +8,8 @@ from typing import Any
 
 from embedded.airflow_client import DONE_TASKS, AirflowClient
 
-SILENCE = 8.0  # seconds without a line before the tasks at work are named
+SILENCE = 5.0  # seconds without a line before the tasks at work are named
+NAMED = 3  # tasks in such a line; the longest at work come first
 LOG_LINES = 25  # of a failed task
 SHOWN = 3  # failed tasks; the first of them are nearest to the cause
 # What a reader cares about; `deferred` is work that goes on elsewhere.
@@ -65,6 +66,8 @@ class Follower:
     def _sign_of_life(self, tasks: Sequence[Mapping[str, Any]]) -> None:
         now = self._clock()
         at_work = [f"{name} ({now - since:.0f} s)" for name, since in self._started.items()]
+        if len(at_work) > NAMED:
+            at_work = [*at_work[:NAMED], f"{len(at_work) - NAMED} more"]
         again = [_name(task) for task in tasks if task.get("state") == RETRY]
         parts = [
             *(["at work: " + ", ".join(at_work)] if at_work else []),

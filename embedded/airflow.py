@@ -17,7 +17,7 @@ from embedded.credentials import Secrets
 from embedded.durable import write_json
 from embedded.home import PROJECT, Home
 from embedded.ports import HOST
-from embedded.programs import INHERITED, Program
+from embedded.programs import INHERITED, Program, tail
 
 USER = "admin"
 API = "airflow-api"
@@ -35,7 +35,7 @@ HEALTH = {
     "airflow-triggerer": "triggerer",
 }
 SETUP = Path(__file__).with_name("airflow_setup.py")
-SETUP_SECONDS = 180
+SETUP_SECONDS = 900
 
 
 class AirflowError(Exception):
@@ -110,6 +110,9 @@ class Airflow:
             ("workers", "max_failed_heartbeats"): "60",
             ("execution_api", "jwt_expiration_time"): "3600",
             ("dag_processor", "refresh_interval"): "30",
+            # On a busy machine a DAG file may take longer than the defaults of 30 and 50 s.
+            ("core", "dagbag_import_timeout"): "120",
+            ("dag_processor", "dag_file_processor_timeout"): "180",
             ("cosmos", "enable_telemetry"): "False",
         }
 
@@ -129,21 +132,25 @@ class Airflow:
         """
         if self._is_migrated():
             return
-        done = subprocess.run(
-            [str(self.venv / "bin" / "python"), "-P", str(SETUP)],
-            input=json.dumps({"username": USER, "password": self.secrets.airflow_admin_password}),
-            env={name: os.environ[name] for name in INHERITED if name in os.environ} | self.environment(),
-            cwd=PROJECT,
-            capture_output=True,
-            text=True,
-            timeout=SETUP_SECONDS,
-            check=False,
-        )
         log = self.home.log("airflow-database")
-        log.write_text(done.stdout + done.stderr, encoding="utf-8")
-        if done.returncode:
-            end = "\n".join((done.stdout + done.stderr).splitlines()[-20:])
-            raise AirflowError(f"Airflow's database could not be set up. The end of {log}:\n{end}")
+        with log.open("w", encoding="utf-8") as output:
+            os.chmod(output.fileno(), 0o600)
+            try:
+                subprocess.run(
+                    [str(self.venv / "bin" / "python"), "-P", str(SETUP)],
+                    input=json.dumps({"username": USER, "password": self.secrets.airflow_admin_password}),
+                    env={name: os.environ[name] for name in INHERITED if name in os.environ} | self.environment(),
+                    cwd=PROJECT,
+                    stdout=output,
+                    stderr=subprocess.STDOUT,
+                    text=True,
+                    timeout=SETUP_SECONDS,
+                    check=True,
+                )
+            except subprocess.SubprocessError as error:
+                raise AirflowError(
+                    f"Airflow's database could not be set up ({type(error).__name__}). The end of {log}:\n{tail(log)}"
+                ) from error
         write_json(self._stamp, {"version": self._version(), "revisions": self._revisions()})
 
     @property

@@ -23,8 +23,9 @@ def main() -> None:
     migrate.func(migrate)
     create = parser.parse_args(
         [
-            *("users", "create", "--role", "Admin", "--username", account["username"]),
-            *("--password", account["password"], "--email", f"{account['username']}@lakehouse.invalid"),
+            *("users", "create", "--role", "Admin", "--email", f"{account['username']}@lakehouse.invalid"),
+            # One word each: a password may begin with a dash.
+            *(f"--username={account['username']}", f"--password={account['password']}"),
             *("--firstname", "Lakehouse", "--lastname", "Administrator"),
         ]
     )

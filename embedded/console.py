@@ -10,7 +10,7 @@ from rich.markup import escape
 
 from embedded.stack import Event
 
-SILENCE_SECONDS = 5.0
+SILENCE_SECONDS = 8.0
 
 
 class Progress:

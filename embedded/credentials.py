@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import secrets
+import string
 from collections.abc import Callable
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -18,7 +19,8 @@ class SecretsError(Exception):
 
 
 def _password() -> str:
-    return secrets.token_urlsafe(24)
+    # Letters and digits alone: no tool's command line, URL or configuration file takes them for something else.
+    return "".join(secrets.choice(string.ascii_letters + string.digits) for _ in range(32))
 
 
 def _key_id() -> str:

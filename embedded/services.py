@@ -43,7 +43,7 @@ class Service:
     prepare: Callable[[], Program | None] = lambda: None
     is_ready: Callable[[float], bool] = lambda since: True
     settle: Callable[[], object] = lambda: None
-    timeout: float = 60
+    timeout: float = 180
     has_process: bool = True
 
 
@@ -99,7 +99,7 @@ def _postgres(server: PostgresServer) -> Service:
         prepare=server.program,
         is_ready=lambda since: server.is_ready(),
         settle=server.provision,
-        timeout=120,  # after a crash it first replays what was not yet written
+        timeout=600,  # after a crash it first replays what was not yet written
     )
 
 
@@ -199,7 +199,7 @@ def _airflow(endpoints: Endpoints) -> list[Service]:
             prepare=lambda: airflow.program(name),
             is_ready=lambda since: airflow.is_ready(name, since),
             settle=load_settings if name == API else lambda: None,
-            timeout=180,
+            timeout=900,  # seconds on an idle machine, minutes on one that is busy with something else
         )
 
     return [

@@ -177,9 +177,12 @@ class Stack:
                 raise StackError(f"not ready after {timeout:.0f} s ({state.name}). The end of {log}:\n{tail(log)}")
             time.sleep(POLL_SECONDS)
 
-    def wait_ready(self, service: str, timeout: float = 60, other_than: int = 0) -> None:
-        """Waits until the service is ready, in a process other than `other_than`. Raises StackError."""
-        self._wait(self.services()[service], timeout, other_than=other_than)
+    def wait_ready(self, service: str, timeout: float | None = None, other_than: int = 0) -> None:
+        """Waits until the service is ready, in a process other than `other_than`; `timeout`: the service's own unless
+        given. Raises StackError.
+        """
+        waited_for = self.services()[service]
+        self._wait(waited_for, timeout or waited_for.timeout, other_than=other_than)
 
     def pid(self, service: str) -> int:
         """Of the service's main process. Raises StackError when it does not run."""

@@ -267,7 +267,7 @@ class Supervisor:
             with contextlib.suppress(psutil.Error):
                 # SIGINT is PostgreSQL's "fast" stop; at SIGTERM it would wait for its clients.
                 process.send_signal(signal.SIGINT if process.name() == "postgres" else signal.SIGTERM)
-        for process in (stubborn := wait_gone(left, 10)):
+        for process in (stubborn := wait_gone(left, 30)):
             with contextlib.suppress(psutil.Error):
                 process.kill()
         wait_gone(stubborn, 10)

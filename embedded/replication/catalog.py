@@ -20,11 +20,11 @@ SyncMode = Literal[
 ]  # fmt: skip
 # What source-postgres and destination-s3 have in common: the destination neither deduplicates nor updates.
 SUPPORTED_MODES: tuple[SyncMode, ...] = ("full_refresh_overwrite", "full_refresh_append", "incremental_append")
-# Types with a total order whose values PostgreSQL can read back from text, all in pg_catalog.
+# Types with a total order and a maximum, whose values PostgreSQL can read back from text; all in pg_catalog.
 CURSOR_TYPES = frozenset(
     {
         "int2", "int4", "int8", "oid", "numeric", "float4", "float8", "date", "timestamp", "timestamptz", "time",
-        "text", "varchar", "bpchar", "uuid",
+        "text", "varchar", "bpchar",
     }
 )  # fmt: skip
 

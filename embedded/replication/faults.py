@@ -9,7 +9,8 @@ with PUT /api/lakehouse/v1/faults.
 http actions: `delay` (then answer), `lost_reply` (act, then cut the connection), `status` (answer `status`, default
 503, and do nothing), `hang` (never answer). `times` defaults to 1; -1 is for ever. `path` is the end of the path.
 sync actions, in the worker process: `crash` (SIGKILL to itself), `crash_server` (SIGKILL to the server),
-`hang` (wait for ever), `fail` (a transient error). Points:
+`wait` (until the file `path` exists), `fail` (a transient error). Points:
+`after_snapshot` the source's snapshot is taken, nothing is read;
 `after_read` all parts are in the store, the outcome is not recorded: the next attempt undoes them and reads again;
 `after_upload` the outcome is recorded, nothing is visible; `half_visible` the first object is visible;
 `before_state` all objects are visible, the job is not recorded as succeeded: the next attempt finishes it.
@@ -28,7 +29,7 @@ from typing import Any
 
 from embedded.replication.failures import SyncError
 
-POINTS = ("after_read", "after_upload", "half_visible", "before_state")
+POINTS = ("after_snapshot", "after_read", "after_upload", "half_visible", "before_state")
 
 
 @dataclass
@@ -86,7 +87,8 @@ def reach(point: str, rules: list[dict[str, Any]], job_id: int, attempt: int, se
             case "crash_server":
                 os.kill(server_pid, signal.SIGKILL)
                 time.sleep(3600)
-            case "hang":
-                time.sleep(float(rule.get("seconds", 3600)))
+            case "wait":
+                while not os.path.exists(rule["path"]):
+                    time.sleep(0.05)
             case "fail":
                 raise SyncError("replication", "transient_error", f"injected fault at {point}")

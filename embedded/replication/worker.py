@@ -44,7 +44,7 @@ from embedded.replication.sync import Extractor, Job
 
 def main(arguments: list[str]) -> int:
     threading.Thread(target=_die_with_server, name="server-watch", daemon=True).start()
-    options = json.loads(os.environ.get(OPTIONS, "{}"))
+    options = json.loads(os.environ[OPTIONS])
     job_id = int(arguments[1])
     with connect(os.environ[DATABASE]) as db, tempfile.TemporaryDirectory(prefix="lakehouse-replication-") as folder:
         if arguments[0] == "settle":
@@ -93,7 +93,8 @@ class Attempt:
             return
         source, destination = _configurations(self._db, self._connection)
         self._secrets = secrets(source.model_dump()) + secrets(destination.model_dump())
-        self._job = Job(self._job_id, self._number, self._connection, source, destination, datetime.now(UTC))
+        started, object_bytes = datetime.now(UTC), self._options["object_bytes"]
+        self._job = Job(self._job_id, self._number, self._connection, source, destination, started, object_bytes)
         uploads = Uploads(client(destination), destination)
         prepared = jobs.prepared_attempt(self._db, self._job_id)
         if prepared is None:
@@ -111,7 +112,7 @@ class Attempt:
         self._finish(outcome)
 
     def _extract(self) -> dict[str, Any]:
-        extractor = Extractor(self._db, self._job, self._folder, self._log)
+        extractor = Extractor(self._db, self._job, self._folder, self._log, self._reach)
         outcome = extractor.run()
         self._reach("after_read")
         with self._db.transaction():
@@ -173,16 +174,15 @@ class Attempt:
             self._job_id,
             self._number,
             failure,
-            max_attempts=self._options.get("max_attempts", 5),
-            retry_seconds=self._options.get("retry_seconds", 10.0),
+            max_attempts=self._options["max_attempts"],
+            retry_seconds=self._options["retry_seconds"],
         )
 
     def _log(self, level: str, message: str) -> None:
         jobs.log(self._db, self._job_id, self._number, level, scrub(message, self._secrets))
 
     def _reach(self, point: str) -> None:
-        rules = self._options.get("faults") or []
-        faults.reach(point, rules, self._job_id, self._number, self._options.get("server_pid", 0))
+        faults.reach(point, self._options["faults"], self._job_id, self._number, self._options["server_pid"])
 
 
 def undo(db: Connection, uploads: Uploads, job_id: int) -> None:

@@ -10,8 +10,10 @@ import pyarrow.parquet as pq
 from embedded.replication.connectors import ParquetFormat
 from embedded.replication.s3.uploads import PartSink
 
-OBJECT_BYTES = 200 * 1024 * 1024
 _ROW_GROUP_ROWS = 1024 * 1024
+# A row group waits in memory as Arrow, several times larger than in the file. This bound keeps a worker under 300 MB
+# and still makes groups of some 100,000 rows, which readers like; block_size_mb only matters when it is smaller.
+_ROW_GROUP_MEMORY = 24 * 1024 * 1024
 # A compression level where speed and size are both good; Airbyte's own default for ZSTD.
 _LEVELS = {"ZSTD": 3}
 
@@ -34,11 +36,12 @@ class Parts(Protocol):
 class ParquetStream:
     """Writes batches to one object after another. Close it at the end; on an error just drop it."""
 
-    def __init__(self, parts: Parts, schema: pa.Schema, options: ParquetFormat) -> None:
+    def __init__(self, parts: Parts, schema: pa.Schema, options: ParquetFormat, object_bytes: int) -> None:
+        self._object_bytes = object_bytes
         self._parts = parts
         self._schema = schema
         self._options = options
-        self._row_group_bytes = options.block_size_mb * 1024 * 1024
+        self._row_group_bytes = min(options.block_size_mb * 1024 * 1024, _ROW_GROUP_MEMORY)
         self._waiting: list[pa.RecordBatch] = []
         self._waiting_bytes = 0
         self._waiting_rows = 0
@@ -55,7 +58,7 @@ class ParquetStream:
         self._waiting_rows += batch.num_rows
         if self._waiting_bytes >= self._row_group_bytes or self._waiting_rows >= _ROW_GROUP_ROWS:
             self._row_group()
-            if self._part is not None and self._part.sink.size >= OBJECT_BYTES:
+            if self._part is not None and self._part.sink.size >= self._object_bytes:
                 self._end_part()
 
     def close(self, *, even_if_empty: bool) -> None:

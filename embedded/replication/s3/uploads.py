@@ -19,7 +19,7 @@ from embedded.replication.failures import SyncError
 from embedded.replication.s3.client import error_code, translate
 
 # Airbyte's parts have 10 MB; each one in flight is memory.
-PART_BYTES = 10 * 1024 * 1024
+PART_BYTES = 8 * 1024 * 1024
 _IN_FLIGHT = 2
 _METADATA = "ab-generation-id"
 _METADATA_SYNC = "ab-sync-id"

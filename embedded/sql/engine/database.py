@@ -245,6 +245,11 @@ def _bucket(uri: str) -> str:
 
 _PATTERNS: tuple[tuple[re.Pattern[str], type[SqlError], str], ...] = (
     (
+        re.compile(r'Column "([^"]*)" referenced that exists in the SELECT clause'),
+        ValidationError,
+        "Column '{0}' not found in any table",
+    ),
+    (
         re.compile(r'Referenced column "([^"]*)" (?:was )?not found'),
         ValidationError,
         "Column '{0}' not found in any table",

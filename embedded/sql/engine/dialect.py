@@ -90,8 +90,9 @@ def _parse(sql: str, into: type[exp.Expr]) -> exp.Expr:
     dialect = DremioSql()
     try:
         words = dialect.tokenize(sql)
-        for token in words:
-            if token.token_type in _FOREIGN:
+        for before, token in zip([None, *words], words, strict=False):
+            starts = before is None or before.token_type == TokenType.L_PAREN
+            if token.token_type in _FOREIGN or (token.token_type == TokenType.FROM and starts):
                 raise ParseError(
                     f'Failure parsing the query. Encountered "{token.text}" at line {token.line}, column {token.col}.'
                 )

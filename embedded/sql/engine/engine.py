@@ -41,7 +41,10 @@ class Engine:
         statement = parse_statement(sql)
         with self.database.job(session.job_id, cancelled or NeverSet()) as job:
             run = Run(self, job, session)
-            table = run.statement(statement)
+            try:
+                table = run.statement(statement)
+            except RecursionError:
+                raise ValidationError("The query is nested too deeply for this server.") from None
             return Outcome(normalise_table(table), scanned=run.scanned, reflections=run.reflections)
 
     def describe(self, sql: str, context: Path = (), *, user: str = "") -> pa.Schema:

@@ -142,7 +142,9 @@ CREATE MACRO fn_to_time
     (x VARCHAR) AS CAST(x AS TIME), (x TIMESTAMP) AS CAST(x AS TIME), (x TIME) AS x,
     (x DOUBLE) AS CAST(make_timestamp(CAST(x * 1000000 AS BIGINT)) AS TIME);
 CREATE MACRO fn_parse_time(x, f) AS CAST(strptime(CAST(x AS VARCHAR), f) AS TIME);
-CREATE MACRO fn_format_date(x, f) AS strftime(CAST(x AS TIMESTAMP), f);
+CREATE MACRO fn_format_date
+    (x TIMESTAMP, f) AS strftime(x, f), (x DATE, f) AS strftime(x, f), (x VARCHAR, f) AS strftime(CAST(x AS TIMESTAMP), f),
+    (x TIME, f) AS strftime(DATE '1970-01-01' + x, f);
 CREATE MACRO fn_unix_timestamp
     (x VARCHAR) AS CAST(epoch(CAST(x AS TIMESTAMP)) AS BIGINT), (x TIMESTAMP) AS CAST(floor(epoch(x)) AS BIGINT),
     (x DATE) AS CAST(epoch(CAST(x AS TIMESTAMP)) AS BIGINT);

@@ -30,7 +30,7 @@ from embedded.sql.engine.substitution import (
 from embedded.sql.engine.translate import Moment, name_columns, render, rewrite, vet
 from embedded.sql.errors import NotFound, ParseError, ValidationError
 
-MAX_DEPTH = 100  # of views over views
+MAX_DEPTH = 40  # of views over views
 
 
 @dataclass(frozen=True)
@@ -73,9 +73,9 @@ class Plan:
     moment: Moment
     definitions: list[Definition] = field(default_factory=list)
     sources: dict[Key, Source] = field(default_factory=dict)
-    depth: int = 0
     accelerate: bool = True  # answer from reflections where possible
     ledger: Ledger = field(default_factory=Ledger)
+    _expanding: list[Path] = field(default_factory=list)  # views, outermost first
     _names: set[str] | None = None  # names that the tree being resolved may use; None: any
 
     @property
@@ -213,13 +213,16 @@ class Plan:
     def _view(self, view: View, version: Version | None) -> str:
         if version is not None:
             raise ValidationError(f"Time travel is not supported on view '{dotted(view.path)}'")
-        self.depth += 1
-        if self.depth > MAX_DEPTH:
-            raise ValidationError(f"View '{dotted(view.path)}' is nested too deeply or refers to itself.")
+        name = tuple(part.lower() for part in view.path)
+        if name in self._expanding:
+            raise ValidationError(f"View '{dotted(view.path)}' refers to itself.")
+        if len(self._expanding) >= MAX_DEPTH:
+            raise ValidationError(f"View '{dotted(view.path)}' is nested too deeply.")
+        self._expanding.append(name)
         try:
             return self.query(view.sql, view.context)
         finally:
-            self.depth -= 1
+            self._expanding.pop()
 
     def _function(self, node: exp.Table, context: Path) -> Source:
         """TABLE(table_snapshot('a.b')), TABLE(a.b(type => 'text'))"""

@@ -46,7 +46,7 @@ _FORBIDDEN_ARGS: dict[type[exp.Expr], tuple[str, ...]] = {
     exp.With: ("recursive",),
     exp.Group: ("all", "totals"),
     exp.SetOperation: ("by_name", "side", "kind", "on"),
-    exp.Distinct: (),
+    exp.Distinct: ("on",),
     exp.CTE: ("scalar", "materialized", "key_expressions"),
     exp.Cast: ("format", "safe", "action", "default"),
 }  # fmt: skip
@@ -130,7 +130,7 @@ def _rewrite_of(node: exp.Expr) -> Rewrite | None:
 def _anonymous(node: exp.Expr, moment: Moment) -> exp.Expr:
     name = node.name
     if isinstance(node.parent, exp.Dot):
-        raise functions.unknown_function(node.parent.sql(), node.expressions)
+        raise functions.unknown_function(f"{node.parent.this.sql()}.{name}", node.expressions)
     if name.upper() in ("USER", "QUERY_USER", "SESSION_USER", "CURRENT_USER"):
         return exp.Literal.string(moment.user)
     new = functions.translate_call(name, list(node.expressions))
@@ -196,6 +196,8 @@ def _plus(node: exp.Expr, moment: Moment) -> exp.Expr:
 
 def _interval(node: exp.Expr, moment: Moment) -> exp.Expr:
     assert isinstance(node, exp.Interval)
+    if isinstance(node.parent, exp.DataType):  # CAST(n AS INTERVAL DAY): _cast makes the interval
+        return node
     functions.interval_unit(node)
     if isinstance(node.this, exp.Literal) and node.this.is_string:  # INTERVAL '3' DAY counts with a number
         text = node.this.name
@@ -298,6 +300,13 @@ def _now(node: exp.Expr, moment: Moment) -> exp.Expr:
     return functions.cast(exp.Literal.string(text), "TIMESTAMP")
 
 
+def _column(node: exp.Expr, moment: Moment) -> exp.Expr:
+    """USER is a reserved word; only quoted can it name a column."""
+    identifier = node.this
+    bare = isinstance(identifier, exp.Identifier) and not identifier.args.get("quoted") and not node.args.get("table")
+    return exp.Literal.string(moment.user) if bare and identifier.name.upper() == "USER" else node
+
+
 def _user(node: exp.Expr, moment: Moment) -> exp.Expr:
     return exp.Literal.string(moment.user)
 
@@ -337,6 +346,7 @@ _REWRITES: tuple[tuple[type[exp.Expr] | tuple[type[exp.Expr], ...], Rewrite], ..
       exp.CurrentTimestampLTZ), _now),
     ((exp.CurrentUser, exp.SessionUser), _user),
     (exp.HexString, _hex),
+    (exp.Column, _column),
     (exp.SimilarTo, _similar),
     (exp.Bracket, _bracket),
 )  # fmt: skip

@@ -27,7 +27,7 @@ def test_dbt_connects_with_it(dremio_connection: Any, tmp_path: Path) -> None:
     )
     (tmp_path / "profiles.yml").write_text(mapping.get_profile_file_contents("probe"))
     (tmp_path / "dbt_project.yml").write_text("name: probe\nversion: '1.0'\nprofile: probe\n")
-    command = [DBT, "--no-use-colors", "--no-send-anonymous-usage-stats", "debug"]
+    command: list[str | Path] = [DBT, "--no-use-colors", "--no-send-anonymous-usage-stats", "debug"]
     done = subprocess.run(
         [*command, "--profiles-dir", ".", "--project-dir", "."],
         cwd=tmp_path,

@@ -26,6 +26,7 @@ from embedded.airflow_client import AirflowClient, RunTimeoutError
 from embedded.console import Progress
 from embedded.demo import follow, source, summary
 from embedded.demo.source import Scale, SourceError
+from embedded.demo.storage import sizes
 from embedded.endpoints import Endpoints
 from embedded.stack import Stack
 
@@ -128,7 +129,9 @@ def _up() -> Endpoints:
 
 def _show(client: AirflowClient, endpoints: Endpoints, run_id: str, seconds: float) -> None:
     receipt = client.xcom(BATCH, run_id, "receipt")
-    summary.show(console, receipt, client.tasks(BATCH, run_id))
+    # s3://<bucket>/<prefix>
+    prefix = receipt["locations"]["bronze"].split("/", 3)[3]
+    summary.show(console, receipt, client.tasks(BATCH, run_id), sizes(endpoints.object_store, prefix))
     _heading("Airflow is running")
     say(f"  {client.url}")
     say(f"  user {USER}, password {endpoints.secrets.airflow_admin_password}")

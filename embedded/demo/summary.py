@@ -10,6 +10,8 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from embedded.demo.storage import Sizes
+
 
 def size(count: float) -> str:
     """Bytes in decimal units, as disks are sold: 1.2 MB."""
@@ -24,6 +26,10 @@ def _rows(value: Any) -> str:
     return "" if value is None else f"{int(value):,}"
 
 
+def _size(known: Mapping[str, int], name: str) -> str:
+    return size(known[name]) if name in known else ""
+
+
 def _table(title: str, *columns: str) -> Table:
     table = Table(
         title=title, title_justify="left", title_style="bold", show_edge=False, pad_edge=False, box=box.SIMPLE_HEAD
@@ -33,19 +39,22 @@ def _table(title: str, *columns: str) -> Table:
     return table
 
 
-def streams(receipt: Mapping[str, Any]) -> Table:
+def streams(receipt: Mapping[str, Any], sizes: Sizes) -> Table:
     """Source, bronze and silver of every stream side by side, and whether they add up."""
     silver = (receipt.get("layers") or {}).get("silver", {})
-    table = _table("Streams, rows", "stream", "source", "bronze", "silver", "quarantined", "reconciled")
+    table = _table("Streams", "stream", "source", "bronze", "", "silver", "", "quarantined", "reconciled")
     for line in receipt.get("streams") or []:
-        kept = silver.get(line["stream"], {})
+        name = line["stream"]
+        kept = silver.get(name, {})
         expected = int(line["source_rows"]) + int(line.get("source_moved") or 0)
         equal = expected == int(line["bronze_keys"]) == int(kept.get("rows", -1)) + int(kept.get("quarantined", 0))
         table.add_row(
-            line["stream"],
+            name,
             _rows(line["source_rows"]),
             _rows(line["bronze_rows"]),
+            _size(sizes.bronze, name),
             _rows(kept.get("rows")),
+            _size(sizes.silver, name),
             _rows(kept.get("quarantined")),
             "yes" if equal else "NO",
         )
@@ -65,11 +74,12 @@ def syncs(receipt: Mapping[str, Any]) -> Table:
     return table
 
 
-def gold(receipt: Mapping[str, Any]) -> Table:
+def gold(receipt: Mapping[str, Any], sizes: Sizes) -> Table:
     published = receipt.get("published") or {}
-    table = _table("Gold, published", "table", "rows", "snapshot")
+    table = _table("Gold, published", "table", "rows", "", "snapshot")
     for name, facts in sorted(((receipt.get("layers") or {}).get("gold") or {}).items()):
-        table.add_row(name, _rows(facts.get("rows")), str(published.get(f"gold.{name}", "")))
+        snapshot = str(published.get(f"gold.{name}", ""))
+        table.add_row(name, _rows(facts.get("rows")), _size(sizes.gold, name), snapshot)
     return table
 
 
@@ -99,15 +109,15 @@ def _reflections(receipt: Mapping[str, Any]) -> str:
     return f"{count} contain this run's data" if count else "none declared"
 
 
-def show(console: Console, receipt: Mapping[str, Any], tasks: Iterable[Mapping[str, Any]]) -> None:
-    """Prints everything the receipt and the run's tasks tell."""
-    for table in (syncs(receipt), streams(receipt), gold(receipt), steps(tasks)):
+def show(console: Console, receipt: Mapping[str, Any], tasks: Iterable[Mapping[str, Any]], sizes: Sizes) -> None:
+    """Prints everything that the receipt, the run's tasks and the storage tell."""
+    for table in (syncs(receipt), streams(receipt, sizes), gold(receipt, sizes), steps(tasks)):
         if table.row_count:
             console.print()
             console.print(table)
     console.print()
     facts = Table.grid(padding=(0, 2))
     facts.add_row("Reflections", _reflections(receipt))
-    for layer, where in (receipt.get("locations") or {}).items():
+    for layer, where in sorted((receipt.get("locations") or {}).items()):
         facts.add_row(layer.capitalize(), str(where))
     console.print(facts)

@@ -8,6 +8,7 @@ import pytest
 from rich.console import Console
 
 from embedded.demo import summary
+from embedded.demo.storage import Sizes
 
 RECEIPT: dict[str, Any] = {
     "syncs": [
@@ -50,11 +51,13 @@ TASKS: list[dict[str, Any]] = [
     {"task_id": "mark_stale", "start_date": None, "end_date": None},
 ]
 
+SIZES = Sizes(bronze={"orders": 2_500_000}, silver={"orders": 1_900}, gold={"daily_revenue": 42})
+
 
 def _print(receipt: dict[str, Any]) -> list[str]:
     console = Console(width=120, no_color=True)
     with console.capture() as captured:
-        summary.show(console, receipt, TASKS)
+        summary.show(console, receipt, TASKS, SIZES)
     return captured.get().splitlines()
 
 
@@ -64,7 +67,7 @@ def _line(lines: list[str], word: str) -> str:
 
 def test_a_stream_is_reconciled_only_if_every_layer_agrees() -> None:
     lines = _print(RECEIPT)
-    assert _line(lines, "orders").rstrip().endswith("yes")
+    assert _line(lines, "orders").split() == ["orders", *"9 12 2.5 MB 8 1.9 kB 2 yes".split()]
     assert _line(lines, "stores").rstrip().endswith("NO")
 
 
@@ -75,6 +78,7 @@ def test_everything_of_the_receipt_is_told() -> None:
         "succeeded",
         "4711",
         "365",
+        "42 B",
         "2 contain this run's data",
         "s3://lakehouse/bronze/retail/",
     ):

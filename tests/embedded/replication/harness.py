@@ -89,6 +89,7 @@ class Server:
                 stderr=subprocess.STDOUT,
             )
         until(self._is_ready, f"the server, see {self.log}")
+        self.client.close()
         self.client = httpx.Client(headers={"authorization": f"Bearer {self.token()}"}, timeout=60)
         return self
 
@@ -105,6 +106,7 @@ class Server:
         return str(httpx.post(f"{self.base}/applications/token", data=form).json()["access_token"])
 
     def stop(self) -> None:
+        self.client.close()
         if self.process is not None and self.process.poll() is None:
             self.process.terminate()
             self.process.wait(timeout=30)

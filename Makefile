@@ -74,7 +74,7 @@ reset: $(VENVS)/embedded/.installed ## Ask, then stop everything and delete the 
 setup: $(INSTALLED) $(if $(DBT_FILES),$(MANIFEST)) ## Make the venvs and the dbt manifest; does only what is missing
 
 .PHONY: test
-test: test-fast test-platform ## Run all tests
+test: test-fast test-platform ## Run all tests but the long fault tests
 
 .PHONY: test-fast
 test-fast: setup ## Run the tests that need no running platform
@@ -82,8 +82,12 @@ test-fast: setup ## Run the tests that need no running platform
 	$(if $(AIRFLOW_TESTS),$(AIRFLOW)/python -m pytest $(AIRFLOW_TESTS) $(PYTEST_ARGS))
 
 .PHONY: test-platform
-test-platform: setup ## Run the end-to-end and fault tests; they start a platform of their own
-	$(if $(PLATFORM_TESTS),$(EMBEDDED)/python -m pytest $(PLATFORM_TESTS) $(PYTEST_ARGS))
+test-platform: setup ## Run the end-to-end tests; they start a platform of their own
+	$(if $(PLATFORM_TESTS),$(EMBEDDED)/python -m pytest $(PLATFORM_TESTS) -m "not faults" $(PYTEST_ARGS))
+
+.PHONY: test-faults
+test-faults: setup ## Kill every server in the middle of a run and check that nothing is lost (half an hour)
+	$(EMBEDDED)/python -m pytest tests/e2e -m faults $(PYTEST_ARGS)
 
 .PHONY: lint
 lint: setup ## Check format, types, import directions, SQL, shell, Dockerfile; changes nothing
@@ -96,7 +100,7 @@ fix: setup ## Format and mend what can be mended without a decision
 	$(if $(DBT_FILES),@$(AIRFLOW)/sqlfluff fix --quiet $(DBT_PROJECT) || true)
 
 .PHONY: verify
-verify: lock-check lint test ## All that CI runs
+verify: lock-check lint test test-faults ## All that CI runs, and the long fault tests
 
 .PHONY: docs
 docs: setup ## Write the generated pages (docs/dags.md)

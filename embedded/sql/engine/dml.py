@@ -23,7 +23,7 @@ from embedded.sql.engine.ddl import table_schema
 from embedded.sql.engine.outcomes import ok, records
 from embedded.sql.engine.planner import Plan, output_schema
 from embedded.sql.engine.relations import dotted, empty_select, load_table
-from embedded.sql.errors import ConcurrentModification, ValidationError
+from embedded.sql.errors import ConcurrentModification, NotFound, ValidationError
 
 if TYPE_CHECKING:
     from embedded.sql.engine.engine import Run
@@ -357,7 +357,12 @@ def _inserted(run: Run, change: Change, statement: st.Merge, source: str, item: 
 
 
 def truncate(run: Run, statement: st.Truncate) -> pa.Table:
-    dataset = run.iceberg(statement.path)
+    try:
+        dataset = run.iceberg(statement.path)
+    except NotFound:
+        if statement.if_exists:
+            return ok(f"Table [{dotted(statement.path)}] not found.")
+        raise
     with run.engine.writing(dataset.path, run.job):
         table = load_table(dataset)
         files = [task.file for task in table.scan().plan_files()]

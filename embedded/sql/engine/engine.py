@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -31,6 +32,8 @@ class Engine:
 
     def __init__(self, catalog: Catalog, *, scratch: FilePath, memory_limit: str = "1500MB", threads: int = 2) -> None:
         scratch.mkdir(parents=True, exist_ok=True)
+        # Trees are walked recursively; generated SQL has chains of hundreds of ORs or UNIONs.
+        sys.setrecursionlimit(max(sys.getrecursionlimit(), 6_000))
         self.catalog = catalog
         self.database = Database(scratch, memory_limit, threads)
         self._writers: dict[Path, threading.Lock] = {}
@@ -188,7 +191,7 @@ def _create_view(run: Run, s: st.CreateView) -> pa.Table:
                 f"and {len(schema.names)}"
             )
         names = ", ".join(listings.quoted(s.columns))
-        sql = f"SELECT * FROM ({s.sql}) AS t({names})"
+        sql = f"SELECT * FROM ({s.sql}\n) AS t({names})"  # the text may end in a comment
         schema = pa.schema([pa.field(n, f.type) for n, f in zip(s.columns, schema, strict=True)])
     lowered = [name.lower() for name in schema.names]
     for name in schema.names:

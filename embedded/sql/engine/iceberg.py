@@ -15,8 +15,8 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from pyiceberg.catalog import Catalog as IcebergCatalog
 from pyiceberg.exceptions import (
+    BadRequestError,
     CommitFailedException,
     CommitStateUnknownException,
     NamespaceAlreadyExistsError,
@@ -60,7 +60,7 @@ from embedded.sql.engine.datatypes import duckdb_type, iceberg_schema, literal, 
 from embedded.sql.engine.planner import numbered
 from embedded.sql.engine.relations import dotted
 from embedded.sql.engine.statements import Layout, PartitionTerm
-from embedded.sql.errors import ConcurrentModification, DataReadError, UnsupportedError, ValidationError
+from embedded.sql.errors import ConcurrentModification, DataReadError, SqlError, UnsupportedError, ValidationError
 
 log = logging.getLogger(__name__)
 
@@ -250,26 +250,30 @@ def stored(column: str, field: pa.Field) -> str:
     return value
 
 
-def ensure_namespace(catalog: IcebergCatalog, namespace: tuple[str, ...]) -> None:
+def ensure_namespace(dataset: IcebergTable) -> None:
     """Dremio makes missing folders of a table's path."""
+    namespace = dataset.identifier[:-1]
     for depth in range(1, len(namespace) + 1):
         try:
-            catalog.create_namespace_if_not_exists(namespace[:depth])
+            dataset.catalog.create_namespace_if_not_exists(namespace[:depth])
         except NamespaceAlreadyExistsError:  # made by another statement in between
             pass
         except (RESTError, OSError) as error:
-            raise DataReadError(
-                f"Folder [{'.'.join(namespace[:depth])}] cannot be created: {type(error).__name__}"
-            ) from None
+            raise catalog_error(dataset, error) from None
 
 
 def exists(dataset: IcebergTable) -> bool:
     try:
         return dataset.catalog.table_exists(dataset.identifier)
     except (RESTError, OSError) as error:
-        raise DataReadError(
-            f"The Iceberg catalog of [{dataset.path[0]}] cannot be read: {type(error).__name__}"
-        ) from None
+        raise catalog_error(dataset, error) from None
+
+
+def catalog_error(dataset: IcebergTable, error: Exception) -> SqlError:
+    """What the catalog answered, in words that say whether the name or the service is the trouble."""
+    if isinstance(error, BadRequestError):  # a name that this catalog does not take
+        return ValidationError(f"Table [{dotted(dataset.path)}] cannot be created: {error}")
+    return DataReadError(f"The Iceberg catalog of [{dataset.path[0]}] does not answer: {type(error).__name__}")
 
 
 def begin_create(dataset: IcebergTable, schema: pa.Schema, layout: Layout) -> Transaction:
@@ -282,7 +286,7 @@ def begin_create(dataset: IcebergTable, schema: pa.Schema, layout: Layout) -> Tr
     }
     if len(dataset.identifier) < 2:
         raise UnsupportedError(f"Cannot create table [{dotted(dataset.path)}]: a table needs a folder.")
-    ensure_namespace(dataset.catalog, dataset.identifier[:-1])
+    ensure_namespace(dataset)
     try:
         usual = dataset.catalog.create_table_transaction(dataset.identifier, iceberg)
         # A place of its own: after DROP and CREATE the catalog would reuse the old one, with the same metadata file
@@ -294,9 +298,7 @@ def begin_create(dataset: IcebergTable, schema: pa.Schema, layout: Layout) -> Tr
     except TableAlreadyExistsError:
         raise already_exists(dataset) from None
     except (RESTError, OSError) as error:
-        raise DataReadError(
-            f"Table [{dotted(dataset.path)}] cannot be created: {type(error).__name__}: {error}"
-        ) from None
+        raise catalog_error(dataset, error) from None
 
 
 def already_exists(dataset: IcebergTable) -> ValidationError:

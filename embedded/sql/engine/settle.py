@@ -54,6 +54,8 @@ def make_variants(connection: duckdb.DuckDBPyConnection) -> Variants:
 
 def settle(tree: exp.Expr, variants: Variants, render: Callable[[exp.Expr], str], bind: Bind, items: str = "") -> None:
     """Settle every call in `tree` (in place). `items` are the FROM items of a bare expression."""
+    if not any(call.name in variants for call in tree.find_all(exp.Anonymous)):
+        return
     for node in list(_in_binding_order(tree)):
         if isinstance(node, exp.Anonymous) and node.name in variants and _undecided(node):
             types = _argument_types(node, render, bind, items)

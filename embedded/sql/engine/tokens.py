@@ -135,12 +135,13 @@ class Cursor:
     def text_until(self, *stops: str) -> str:
         """The source text up to one of these words outside parentheses and CASE ... END, or to the end."""
         first, depth = self.at, 0
-        while not self.done():
-            if depth == 0 and any(self.sees(*stop.split()) for stop in stops):
-                break
-            word = self.peek()
+        phrases = [stop.split() for stop in stops]
+        heads = {phrase[0] for phrase in phrases}
+        for word in self.words[first:]:
             if word.kind in ("word", "symbol"):
                 text = word.text.upper()
+                if depth == 0 and text in heads and any(self.sees(*phrase) for phrase in phrases):
+                    break
                 depth += (text in ("(", "CASE", "[")) - (text in (")", "END", "]"))
                 if depth < 0:
                     break

@@ -7,14 +7,16 @@ Table names must be resolved before (planner): `generate` sees only names that t
 from __future__ import annotations
 
 import datetime
+import functools
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from typing import Any, cast
 
 from sqlglot import ErrorLevel, exp
 from sqlglot.errors import SqlglotError
 from sqlglot.generators.duckdb import DuckDBGenerator
 
-from embedded.sql.engine import functions
+from embedded.sql.engine import functions as calls
 from embedded.sql.engine.datatypes import duckdb_type, parse_type
 from embedded.sql.errors import ParseError, UnsupportedError, ValidationError
 
@@ -60,16 +62,22 @@ class Moment:
     user: str
 
 
+@functools.cache
+def _rules(kind: Any) -> tuple[bool, tuple[str, ...]]:
+    """Is this node type allowed, and which of its arguments are not?"""
+    forbidden = tuple(name for base, names in _FORBIDDEN_ARGS.items() if issubclass(kind, base) for name in names)
+    return issubclass(kind, _ALLOWED), forbidden
+
+
 def vet(tree: exp.Expr) -> None:
     """Refuse every construct that is not Dremio's or that this server does not know."""
     for node in tree.walk():
-        if not isinstance(node, _ALLOWED):
+        allowed, forbidden = _rules(cast(Any, type(node)))
+        if not allowed:
             raise ParseError(f"Failure parsing the query. {_describe(node)} is not supported.")
-        for kind, names in _FORBIDDEN_ARGS.items():
-            if isinstance(node, kind):
-                for name in names:
-                    if node.args.get(name):
-                        raise ParseError(f"Failure parsing the query. {name.strip('_').upper()} is not supported here.")
+        for name in forbidden:
+            if node.args.get(name):
+                raise ParseError(f"Failure parsing the query. {name.strip('_').upper()} is not supported here.")
         if isinstance(node, exp.Join) and (node.kind in ("SEMI", "ANTI") or node.method == "ASOF"):
             raise ParseError(f"Failure parsing the query. {node.kind or node.method} JOIN is not supported.")
 
@@ -94,12 +102,13 @@ def rewrite(tree: exp.Expr, moment: Moment) -> exp.Expr:
     for node in reversed(list(holder.dfs())):
         if node is holder:
             continue
-        rewrite = _rewrite_of(node)
+        rewrite = _rewrite_of(cast(Any, type(node)))
         if rewrite:
             new = rewrite(node, moment)
             if new is not node:
                 node.replace(new)
     _finish(holder)
+    _balance_pipes(holder)
     inner: exp.Expr = holder.this
     return inner
 
@@ -120,20 +129,18 @@ class _Duck(DuckDBGenerator):
 Rewrite = Callable[[exp.Expr, Moment], exp.Expr]
 
 
-def _rewrite_of(node: exp.Expr) -> Rewrite | None:
-    for kind, rewrite in _REWRITES:
-        if isinstance(node, kind):
-            return rewrite
-    return None
+@functools.cache
+def _rewrite_of(kind: Any) -> Rewrite | None:
+    return next((rewrite for base, rewrite in _REWRITES if issubclass(kind, base)), None)
 
 
 def _anonymous(node: exp.Expr, moment: Moment) -> exp.Expr:
     name = node.name
     if isinstance(node.parent, exp.Dot):
-        raise functions.unknown_function(f"{node.parent.this.sql()}.{name}", node.expressions)
+        raise calls.unknown_function(f"{node.parent.this.sql()}.{name}", node.expressions)
     if name.upper() in ("USER", "QUERY_USER", "SESSION_USER", "CURRENT_USER"):
         return exp.Literal.string(moment.user)
-    new = functions.translate_call(name, list(node.expressions))
+    new = calls.translate_call(name, list(node.expressions))
     if name.upper() == "LISTAGG":
         return new  # finished by _within_group, or by _finish when there is no WITHIN GROUP
     return _now(new, moment) if isinstance(new, (exp.CurrentTimestamp, exp.CurrentDate, exp.CurrentTime)) else new
@@ -145,14 +152,14 @@ def _listagg(node: exp.Anonymous, order: exp.Order | None) -> exp.Expr:
     if distinct:
         arguments = [*arguments[0].expressions, *arguments[1:]]
     if not 1 <= len(arguments) <= 2:
-        raise functions.unknown_function("LISTAGG", arguments)
+        raise calls.unknown_function("LISTAGG", arguments)
     separator: exp.Expr = arguments[1] if len(arguments) == 2 else exp.Literal.string(",")
-    value: exp.Expr = functions.call("fn_to_text", arguments[0])
+    value: exp.Expr = calls.call("fn_to_text", arguments[0])
     if distinct:
         value = exp.Distinct(expressions=[value])
     if order:
         separator = exp.Order(this=separator, expressions=order.expressions)
-    return functions.call("STRING_AGG", value, separator)
+    return calls.call("STRING_AGG", value, separator)
 
 
 def _is_call(node: exp.Expr | None, name: str) -> bool:
@@ -169,16 +176,16 @@ def _within_group(node: exp.Expr, moment: Moment) -> exp.Expr:
             fraction = inner.expressions[0]
             if ordered.args.get("desc"):
                 fraction = exp.Sub(this=exp.Literal.number(1), expression=exp.paren(fraction))
-            return functions.call(name.replace("PERCENTILE", "QUANTILE"), ordered.this, fraction)
+            return calls.call(name.replace("PERCENTILE", "QUANTILE"), ordered.this, fraction)
     raise UnsupportedError("WITHIN GROUP is supported for LISTAGG, PERCENTILE_CONT and PERCENTILE_DISC only.")
 
 
 def _divide(node: exp.Expr, moment: Moment) -> exp.Expr:
-    return functions.call("fn_divide", node.this, node.expression)
+    return calls.call("fn_divide", node.this, node.expression)
 
 
 def _modulo(node: exp.Expr, moment: Moment) -> exp.Expr:
-    return functions.call("fn_mod", node.this, node.expression)
+    return calls.call("fn_mod", node.this, node.expression)
 
 
 def _plus(node: exp.Expr, moment: Moment) -> exp.Expr:
@@ -186,19 +193,19 @@ def _plus(node: exp.Expr, moment: Moment) -> exp.Expr:
     if isinstance(left, exp.Interval) and isinstance(node, exp.Add):
         left, right = right, left
     if not isinstance(right, exp.Interval):
-        return functions.call("fn_minus", left, right) if isinstance(node, exp.Sub) else node
-    unit = functions.interval_unit(right)
+        return calls.call("fn_minus", left, right) if isinstance(node, exp.Sub) else node
+    unit = calls.interval_unit(right)
     amount: exp.Expr = right.this
     if isinstance(node, exp.Sub):
         amount = exp.Neg(this=exp.paren(amount))
-    return functions.add_interval(left, amount, unit)
+    return calls.add_interval(left, amount, unit)
 
 
 def _interval(node: exp.Expr, moment: Moment) -> exp.Expr:
     assert isinstance(node, exp.Interval)
     if isinstance(node.parent, exp.DataType):  # CAST(n AS INTERVAL DAY): _cast makes the interval
         return node
-    functions.interval_unit(node)
+    calls.interval_unit(node)
     if isinstance(node.this, exp.Literal) and node.this.is_string:  # INTERVAL '3' DAY counts with a number
         text = node.this.name
         if not text.lstrip("-").isdigit():
@@ -218,7 +225,7 @@ def _pipe(node: exp.Expr, moment: Moment) -> exp.Expr:
 def _text(value: exp.Expr) -> exp.Expr:
     if isinstance(value, (exp.DPipe, exp.Literal)) and (isinstance(value, exp.DPipe) or value.is_string):
         return value
-    return functions.call("fn_to_text", value)
+    return calls.call("fn_to_text", value)
 
 
 def _cast(node: exp.Expr, moment: Moment) -> exp.Expr:
@@ -230,17 +237,17 @@ def _cast(node: exp.Expr, moment: Moment) -> exp.Expr:
     text = duckdb_type(target)
     value = node.this
     if text == "VARCHAR":
-        value = functions.call("fn_to_text", value)
+        value = calls.call("fn_to_text", value)
         if to.expressions:
-            value = functions.call("fn_left", value, exp.Literal.number(to.expressions[0].name))
+            value = calls.call("fn_left", value, exp.Literal.number(to.expressions[0].name))
         return value
     if text in ("INTEGER", "BIGINT"):
-        return functions.call(f"fn_to_{text.lower()}", value)
+        return calls.call(f"fn_to_{text.lower()}", value)
     if text == "TIMESTAMP":
-        return functions.call("DATE_TRUNC", exp.Literal.string("milliseconds"), functions.cast(value, text))
+        return calls.call("DATE_TRUNC", exp.Literal.string("milliseconds"), calls.cast(value, text))
     if text == "BLOB":
-        return functions.call("fn_to_binary", value)
-    return functions.cast(value, text)
+        return calls.call("fn_to_binary", value)
+    return calls.cast(value, text)
 
 
 def _type_text(data_type: exp.DataType) -> str:
@@ -261,24 +268,24 @@ def _type_text(data_type: exp.DataType) -> str:
 
 
 def _extract(node: exp.Expr, moment: Moment) -> exp.Expr:
-    return functions.extract(node.name, node.expression)
+    return calls.extract(node.name, node.expression)
 
 
 def _position(node: exp.Expr, moment: Moment) -> exp.Expr:
     arguments = [node.args["substr"], node.this]
     if node.args.get("position"):
         arguments.append(node.args["position"])
-    return functions.call("fn_position", *arguments)
+    return calls.call("fn_position", *arguments)
 
 
 def _substring(node: exp.Expr, moment: Moment) -> exp.Expr:
     parts = [node.this, node.args.get("start"), node.args.get("length")]
-    return functions.call("SUBSTRING", *(part for part in parts if part is not None))
+    return calls.call("SUBSTRING", *(part for part in parts if part is not None))
 
 
 def _trim(node: exp.Expr, moment: Moment) -> exp.Expr:
     name = {"LEADING": "LTRIM", "TRAILING": "RTRIM"}.get((node.args.get("position") or "").upper(), "TRIM")
-    return functions.call(name, *(x for x in (node.this, node.expression) if x is not None))
+    return calls.call(name, *(x for x in (node.this, node.expression) if x is not None))
 
 
 def _rounded(node: exp.Expr, moment: Moment) -> exp.Expr:
@@ -287,17 +294,17 @@ def _rounded(node: exp.Expr, moment: Moment) -> exp.Expr:
     if to is not None:
         if name == "CEIL":
             raise UnsupportedError("CEIL(x TO unit) is not supported by this server.")
-        return functions.call("fn_date_trunc", exp.Literal.string(to.name.lower()), node.this)
-    return functions.call(name, *(x for x in (node.this, node.args.get("decimals")) if x is not None))
+        return calls.call("fn_date_trunc", exp.Literal.string(to.name.lower()), node.this)
+    return calls.call(name, *(x for x in (node.this, node.args.get("decimals")) if x is not None))
 
 
 def _now(node: exp.Expr, moment: Moment) -> exp.Expr:
     if isinstance(node, exp.CurrentDate):
-        return functions.cast(exp.Literal.string(moment.now.date().isoformat()), "DATE")
+        return calls.cast(exp.Literal.string(moment.now.date().isoformat()), "DATE")
     text = moment.now.isoformat(sep=" ", timespec="milliseconds")
     if isinstance(node, (exp.CurrentTime, exp.Localtime)):
-        return functions.cast(exp.Literal.string(text.split(" ")[1]), "TIME")
-    return functions.cast(exp.Literal.string(text), "TIMESTAMP")
+        return calls.cast(exp.Literal.string(text.split(" ")[1]), "TIME")
+    return calls.cast(exp.Literal.string(text), "TIMESTAMP")
 
 
 def _column(node: exp.Expr, moment: Moment) -> exp.Expr:
@@ -315,11 +322,11 @@ def _hex(node: exp.Expr, moment: Moment) -> exp.Expr:
     digits = node.name
     if len(digits) % 2 or any(c not in "0123456789abcdefABCDEF" for c in digits):
         raise ParseError("Failure parsing the query. Not a hexadecimal string.")
-    return functions.call("UNHEX", exp.Literal.string(digits))
+    return calls.call("UNHEX", exp.Literal.string(digits))
 
 
 def _similar(node: exp.Expr, moment: Moment) -> exp.Expr:
-    return functions.call("fn_similar_to", node.this, node.expression)
+    return calls.call("fn_similar_to", node.this, node.expression)
 
 
 def _bracket(node: exp.Expr, moment: Moment) -> exp.Expr:
@@ -350,6 +357,28 @@ _REWRITES: tuple[tuple[type[exp.Expr] | tuple[type[exp.Expr], ...], Rewrite], ..
     (exp.SimilarTo, _similar),
     (exp.Bracket, _bracket),
 )  # fmt: skip
+
+
+def _balance_pipes(tree: exp.Expr) -> None:
+    """a || b || c || ... as a balanced tree: DuckDB's planner is cubic in the depth of such a chain."""
+    for top in list(tree.find_all(exp.DPipe)):
+        if isinstance(top.parent, exp.DPipe) and top.parent.this is top:
+            continue
+        leaves: list[exp.Expr] = []
+        at: exp.Expr = top
+        while isinstance(at, exp.DPipe):
+            leaves.append(at.expression)
+            at = at.this
+        leaves.append(at)
+        if len(leaves) > 8:
+            top.replace(exp.paren(_joined(leaves[::-1])))
+
+
+def _joined(parts: list[exp.Expr]) -> exp.Expr:
+    if len(parts) == 1:
+        return parts[0]
+    middle = len(parts) // 2
+    return exp.DPipe(this=exp.paren(_joined(parts[:middle])), expression=exp.paren(_joined(parts[middle:])), safe=True)
 
 
 def _finish(tree: exp.Expr) -> None:

@@ -457,3 +457,33 @@ def test_a_job_that_was_cancelled_before_it_ran_does_nothing(bench: Bench) -> No
     with pytest.raises(Cancelled):
         bench.run("CREATE TABLE $ns.t AS SELECT 1 AS id", cancelled=flag)
     assert not bench.catalog.iceberg.table_exists((bench.namespace, "t"))
+
+
+def test_rows_that_another_engine_deleted_stay_deleted(bench: Bench, object_store: ObjectStore) -> None:
+    """DuckDB itself deletes merge-on-read: delete files beside the data, which a rewrite must respect."""
+    bench.run("CREATE TABLE $ns.t AS SELECT * FROM (VALUES (1, 'a'), (2, 'b'), (3, 'c'), (4, 'd')) AS v (id, s)")
+    access = bench.catalog.access
+    con = duckdb.connect(config={"autoinstall_known_extensions": False})
+    for extension in ("httpfs", "avro", "iceberg"):
+        con.execute(f"LOAD '{extension_path(extension)}'")
+    con.execute(
+        f"CREATE SECRET s (TYPE s3, KEY_ID '{access.access_key}', SECRET '{access.secret_key}', "
+        f"ENDPOINT '{access.endpoint}', URL_STYLE 'path', USE_SSL false, REGION 'us-east-1')"
+    )
+    con.execute(
+        f"CREATE SECRET i (TYPE iceberg, CLIENT_ID '{access.access_key}', CLIENT_SECRET '{access.secret_key}', "
+        f"OAUTH2_SERVER_URI '{object_store.iceberg_uri}/v1/oauth/tokens')"
+    )
+    con.execute(
+        f"ATTACH 's3://warehouse' AS ice "
+        f"(TYPE iceberg, ENDPOINT '{object_store.iceberg_uri}', SECRET i, READ_ONLY false)"
+    )
+    con.execute(f"DELETE FROM ice.{bench.namespace}.t WHERE id = 2")
+    con.close()
+    table = bench.catalog.iceberg.load_table((bench.namespace, "t"))
+    assert any(task.delete_files for task in table.scan().plan_files())
+    assert bench.rows("SELECT id FROM $ns.t ORDER BY id") == [(1,), (3,), (4,)]
+    assert bench.one("UPDATE $ns.t SET s = s || '!' WHERE id IN (2, 3)") == 1
+    assert bench.rows("SELECT * FROM $ns.t ORDER BY id") == [(1, "a"), (3, "c!"), (4, "d")]
+    assert bench.one("DELETE FROM $ns.t WHERE id = 4") == 1
+    assert other_reader(bench, "t") == [(1, "a"), (3, "c!")]

@@ -17,6 +17,7 @@ from embedded.credentials import Secrets
 from embedded.durable import write_json
 from embedded.home import PROJECT, Home
 from embedded.ports import HOST
+from embedded.probes import HTTP
 from embedded.programs import INHERITED, Program, tail
 
 USER = "admin"
@@ -183,7 +184,7 @@ class Airflow:
     def is_ready(self, component: str, since: float) -> bool:
         """`since`: when its process was started (seconds since 1970); an older heartbeat is another process's."""
         try:
-            health = httpx.get(f"{self.url}/api/v2/monitor/health", timeout=10)
+            health = HTTP.get(f"{self.url}/api/v2/monitor/health")
         except httpx.TransportError:
             return False
         if health.status_code != httpx.codes.OK:

@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Any
 
 import boto3
-import httpx
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
@@ -26,6 +25,7 @@ from embedded.credentials import Secrets
 from embedded.durable import write_text
 from embedded.home import PROJECT, Home
 from embedded.ports import HOST
+from embedded.probes import answers
 from embedded.programs import Program
 
 NAME = "object-store"
@@ -90,7 +90,7 @@ class ObjectStore:
             argv=(executable(), "-logtostderr=true", "mini", *self._flags(data)),
             cwd=config,  # security.toml is read from here
             environment=self._environment(config),
-            stop_seconds=20,
+            stop_seconds=10,  # on a busy machine it may hang as it stops; being killed loses nothing acknowledged
             # It reads the options of its last start back from the file, before those given here.
             stale=(*self.socket_files(), data / "mini.options"),
         )
@@ -178,11 +178,11 @@ class ObjectStore:
     def is_ready(self) -> bool:
         """Both front doors answer, and the keys open them."""
         try:
-            if httpx.get(f"{self.endpoint_url}/healthz", timeout=5).status_code != httpx.codes.OK:
+            if not answers(f"{self.endpoint_url}/healthz"):
                 return False
             self.client("s3").list_buckets()
             return _listens(self.ports["iceberg"])
-        except (httpx.TransportError, BotoCoreError, ClientError):
+        except (BotoCoreError, ClientError):
             return False
 
     def client(self, service: str) -> Any:

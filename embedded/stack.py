@@ -20,7 +20,9 @@ from embedded.services import ALL_PORTS, PORTS_OF, Service, catalogue, selection
 from embedded.state import StackState, locked
 from embedded.supervision import State, Supervisor
 
-POLL_SECONDS = 0.1
+# Between two looks at a service that is not ready: soon at first, then seldom, for it needs the CPU itself.
+FIRST_POLL_SECONDS = 0.1
+LONGEST_POLL_SECONDS = 1.0
 
 
 class StackError(Exception):
@@ -143,7 +145,7 @@ class Stack:
             raise
         except Exception as error:
             self._report(Event("failed", service.name, seconds=time.monotonic() - begun))
-            raise StackError(f"{service.name}: {error}") from error
+            raise StackError(f"{service.name}: {_told(error)}") from error
         self._report(Event("ready", service.name, seconds=time.monotonic() - begun))
 
     def _start_one(self, service: Service, cancelled: threading.Event) -> None:
@@ -165,6 +167,7 @@ class Stack:
     ) -> None:
         end = time.monotonic() + timeout
         log = self.home.log(service.name)
+        pause = FIRST_POLL_SECONDS
         while True:
             state = self.supervisor.states().get(service.name, State("STOPPED", 0, 0))
             if state.is_alive and state.pid != other_than and service.is_ready(state.since):
@@ -175,7 +178,8 @@ class Stack:
                 raise StackError(f"it ended again and again, and was given up. The end of {log}:\n{tail(log)}")
             if time.monotonic() > end:
                 raise StackError(f"not ready after {timeout:.0f} s ({state.name}). The end of {log}:\n{tail(log)}")
-            time.sleep(POLL_SECONDS)
+            time.sleep(pause)
+            pause = min(pause * 1.2, LONGEST_POLL_SECONDS)
 
     def wait_ready(self, service: str, timeout: float | None = None, other_than: int = 0) -> None:
         """Waits until the service is ready, in a process other than `other_than`; `timeout`: the service's own unless
@@ -219,7 +223,7 @@ class Stack:
             raise StackError(f"these processes did not end: {', '.join(str(process.pid) for process in left)}")
 
     def _stop_by_layer(self) -> None:
-        needs = {name: set(service.needs) for name, service in self.services().items()}
+        needs = {name: {*service.needs, *service.uses} for name, service in self.services().items()}
         alive = set(self._alive())
         while alive:
             needed = {need for name in alive for need in _all_needs(name, needs)}
@@ -245,6 +249,12 @@ class Stack:
             for path in sorted(self.home.root.iterdir(), key=lambda path: path == self.home.secrets):
                 shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
             self.home.root.rmdir()
+
+
+def _told(error: Exception) -> str:
+    """Our own errors speak for themselves; those of libraries often say nothing without their kind."""
+    ours = type(error).__module__.startswith("embedded.")
+    return str(error) if ours else f"{type(error).__name__}: {error}"
 
 
 def _all_needs(name: str, needs: dict[str, set[str]]) -> set[str]:

@@ -76,7 +76,15 @@ def _memory(root: psutil.Process) -> tuple[int, int]:
     with contextlib.suppress(psutil.Error):
         for process in [root, *root.children(recursive=True)]:
             with contextlib.suppress(psutil.Error):
-                full = process.memory_full_info()
-                proportional += getattr(full, "pss", full.rss)
-                resident += full.rss
+                rss = process.memory_info().rss
+                resident += rss
+                proportional += _shared_once(process, rss)
     return proportional, resident
+
+
+def _shared_once(process: psutil.Process, otherwise: int) -> int:
+    """PSS, where the kernel has it and lets us read it."""
+    try:
+        return int(getattr(process.memory_full_info(), "pss", otherwise))
+    except psutil.AccessDenied:
+        return otherwise

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import boto3
 import httpx
 import psycopg
 import pytest
@@ -49,6 +50,11 @@ class Dremio:
             self._sign_in()
             answer = self._http.request(method, path, **arguments)
         return answer.raise_for_status().json()
+
+    def inject(self, faults: dict[str, Any] | None) -> None:
+        """Faults that the server is to show from now on; None ends them all."""
+        answer = self._http.request("POST" if faults else "DELETE", "/faults", json=faults)
+        answer.raise_for_status()
 
     def job(self, sql: str) -> tuple[str, dict[str, Any]]:
         """Runs a statement to its end; gives the job's id and description."""
@@ -149,6 +155,17 @@ class Lakehouse:
             token = http.post("/applications/token", data=form).raise_for_status().json()["access_token"]
             jobs = http.get("/jobs", params={"limit": 100}, headers={"authorization": f"Bearer {token}"})
             return [job for job in jobs.json()["data"] if job["status"] in ("pending", "running", "incomplete")]
+
+    def object_store(self) -> Any:
+        """A plain S3 client."""
+        environment = self.endpoints.environment()
+        return boto3.client(
+            "s3",
+            endpoint_url=environment["LAKEHOUSE_S3_ENDPOINT_URL"],
+            aws_access_key_id=environment["LAKEHOUSE_S3_ACCESS_KEY"],
+            aws_secret_access_key=environment["LAKEHOUSE_S3_SECRET_KEY"],
+            region_name=environment["LAKEHOUSE_S3_REGION"],
+        )
 
     def alerts(self) -> list[dict[str, Any]]:
         file = Path(self.endpoints.environment()["LAKEHOUSE_ALERTS_FILE"])

@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 from pathlib import Path
+from types import FrameType
 
 import psycopg
 import uvicorn
@@ -38,6 +39,9 @@ def main() -> int:
     except (SettingsError, DatabaseError, SqlError, psycopg.Error, OSError) as error:
         print(f"The SQL server cannot start: {str(error).strip()}", file=sys.stderr)
         return 2
+    for number in (signal.SIGTERM, signal.SIGINT):
+        # uvicorn stops at these and raises them again afterwards: then it is our turn to stop cleanly.
+        signal.signal(number, _noted)
     try:
         log.info("Serving on http://%s:%d, edition %s", settings.host, settings.port, settings.edition)
         uvicorn.run(
@@ -53,6 +57,10 @@ def main() -> int:
     finally:
         server.stop()
     return 0
+
+
+def _noted(number: int, frame: FrameType | None) -> None:
+    log.info("Stopping: %s", signal.Signals(number).name)
 
 
 def _leave(reason: str) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, Protocol
 
@@ -99,6 +99,8 @@ class Session:
     user: str
     context: Path = ()
     job_id: str = ""
+    # Called when planning is over and the first statement goes to the database.
+    on_start: Callable[[], None] | None = field(default=None, compare=False, repr=False)
 
 
 @dataclass

@@ -138,7 +138,7 @@ class SqlServer:
     def run(self, job: Job) -> Outcome:
         """Carry out a job's statement, in a worker."""
         self.faults.before_job(job.cancelled)
-        session = Session(job.user, job.context, job.id)
+        session = Session(job.user, job.context, job.id, on_start=lambda: job.advance(model.RUNNING))
         outcome = self.engine.execute(job.sql, session, cancelled=Cancellation(job))
         self.reflections.count(outcome.reflections)
         return outcome
@@ -150,7 +150,8 @@ class SqlServer:
     def _keep_house(self) -> None:
         while True:
             try:
-                self.jobs.clean(self.settings.job_retention, self.settings.result_retention)
+                limits = self.settings
+                self.jobs.clean(limits.job_retention, limits.result_retention, limits.result_bytes)
                 self._reflection_store.clean(clock.now() - system_rows.MATERIALIZATION_MEMORY)
             except Exception:
                 log.exception("Housekeeping failed; it is tried again")

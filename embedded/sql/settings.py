@@ -51,6 +51,7 @@ class Settings:
     query_timeout: float = 3600.0
     job_retention: float = 7 * 86400.0
     result_retention: float = 86400.0
+    result_bytes: int = 4_000_000_000
     threads: int | None = None
 
     @property
@@ -90,6 +91,7 @@ def from_environment(environment: Mapping[str, str] | None = None) -> Settings:
         query_timeout=_number("QUERY_TIMEOUT", get("QUERY_TIMEOUT", "3600"), float),
         job_retention=_number("JOB_RETENTION", get("JOB_RETENTION", str(7 * 86400)), float),
         result_retention=_number("RESULT_RETENTION", get("RESULT_RETENTION", "86400"), float),
+        result_bytes=_number("RESULT_BYTES", get("RESULT_BYTES", "4000000000"), int),
         threads=_number("THREADS", get("THREADS"), int) if get("THREADS") else None,
     )
 

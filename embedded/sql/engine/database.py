@@ -10,7 +10,7 @@ import hashlib
 import importlib.util
 import re
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Protocol
@@ -72,6 +72,7 @@ class Job:
         self.cancelled = cancelled
         self.prefix = prefix  # unique per job: names of its temporary tables begin with it
         self.interrupted = False
+        self.on_start: Callable[[], None] | None = None  # told once, before the first statement
         self._temporary: list[str] = []
         self._count = 0
 
@@ -81,6 +82,9 @@ class Job:
 
     def execute(self, sql: str) -> duckdb.DuckDBPyConnection:
         self.check()
+        if self.on_start is not None:
+            self.on_start()
+            self.on_start = None
         try:
             return self.connection.execute(sql)
         except duckdb.Error as error:

@@ -119,6 +119,7 @@ class Run:
         self.catalog = engine.catalog
         self.job = job
         self.session = session
+        job.on_start = session.on_start
         self.context = session.context
         self.reader = Reader(engine.database, job)
         now = datetime.datetime.now(datetime.UTC).replace(tzinfo=None)

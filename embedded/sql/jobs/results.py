@@ -65,12 +65,19 @@ class Results:
         for job_id in job_ids:
             self._path(job_id).unlink(missing_ok=True)
 
-    def expire(self, older_than: float) -> int:
-        """Delete files last written more than `older_than` seconds ago."""
+    def expire(self, older_than: float, most: int) -> int:
+        """Delete files last written more than `older_than` seconds ago, then the oldest until `most` bytes are left."""
         limit = time.time() - older_than
-        old = [path.stem for path in self._folder.glob("*.arrow") if path.stat().st_mtime < limit]
-        self.forget(old)
-        return len(old)
+        found = sorted(((path.stat(), path.stem) for path in self._folder.glob("*.arrow")), key=lambda f: f[0].st_mtime)
+        total = sum(status.st_size for status, _ in found)
+        doomed = []
+        for status, job_id in found:
+            if status.st_mtime >= limit and total <= most:
+                break
+            doomed.append(job_id)
+            total -= status.st_size
+        self.forget(doomed)
+        return len(doomed)
 
     def _path(self, job_id: str) -> Path:
         return self._folder / f"{uuid.UUID(job_id)}.arrow"

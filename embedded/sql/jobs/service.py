@@ -227,9 +227,9 @@ class Jobs:
 
     # Keeping house ----------------------------------------------------------------------------------------------
 
-    def clean(self, job_age: float, result_age: float) -> None:
-        """Forget results and jobs older than so many seconds."""
-        self._results.expire(result_age)
+    def clean(self, job_age: float, result_age: float, result_bytes: int) -> None:
+        """Forget results and jobs older than so many seconds, and the oldest results beyond so many bytes."""
+        self._results.expire(result_age, result_bytes)
         self._store.expire(clock.now() - timedelta(seconds=job_age), self._results.forget)
         limit = clock.now() - timedelta(seconds=job_age)
         with self._guard:

@@ -11,7 +11,7 @@ from embedded.sql.catalog.engine_catalog import EngineCatalog
 from embedded.sql.datasets import IcebergTable, Materialization, Path, S3Access, Session
 from embedded.sql.engine_port import Cancellation, Engine
 from embedded.sql.errors import NotFound
-from embedded.sql.jobs.model import Job
+from embedded.sql.jobs.model import RUNNING, Job
 from embedded.sql.reflections.manager import REFRESH_USER, Built
 from embedded.sql.reflections.model import Reflection
 from embedded.sql.reflections.service import engine_fields
@@ -62,7 +62,7 @@ class EngineBuilder:
         written = self._engine.materialize(
             wanted,
             folder,
-            Session(REFRESH_USER, job_id=job.id),
+            Session(REFRESH_USER, job_id=job.id, on_start=lambda: job.advance(RUNNING)),
             order=[field["name"] for field in fields],
             cancelled=Cancellation(job),
         )

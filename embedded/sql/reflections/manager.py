@@ -215,6 +215,8 @@ class ReflectionManager:
         if not self._unchanged(reflection, refresh, last):
             built = self._builder.build(dataset.path, reflection, refresh.folder, job)
             self._take(refresh, built)
+        # Here and not at the end: looking up a table may register it, which must not happen under the store's guard.
+        refresh.dependencies = self._dependencies(refresh)
         return Outcome(
             table=pa.table({"Records": pa.array([refresh.row_count], pa.int64())}),
             query_type="ACCELERATOR_CREATE",
@@ -296,7 +298,7 @@ class ReflectionManager:
         healthy = replace(
             reflection, state=model.ACTIVE, failure_count=0, last_failure_message=None, last_failure_at=None
         )
-        self._store.succeed(healthy, refresh, self._dependencies(refresh), own_folder)
+        self._store.succeed(healthy, refresh, own_folder)
 
     def _dependencies(self, refresh: Refresh) -> tuple[Dependency, ...]:
         paths = [names.decode(path) for path in refresh.sources]

@@ -49,6 +49,14 @@ class Reflection:
         return self.last_failure_at + timedelta(seconds=minutes * unit)
 
 
+@dataclass(frozen=True)
+class Dependency:
+    """A table that a refresh read."""
+
+    path: Path
+    entity_id: str | None  # None: a table that has no row (nobody has asked for its id yet)
+
+
 @dataclass
 class Refresh:
     """One materialization: what one refresh wrote, or is writing."""
@@ -72,6 +80,7 @@ class Refresh:
     files: list[str] = field(default_factory=list)
     anchor_snapshot: int | None = None
     sources: dict[str, str] = field(default_factory=dict)
+    dependencies: tuple[Dependency, ...] = ()  # stored with the reflection
 
     @property
     def duration_ms(self) -> int | None:
@@ -87,14 +96,7 @@ class Policy:
     refresh_period: timedelta | None = timedelta(hours=1)  # None: never by itself
     grace_period: timedelta | None = timedelta(hours=3)  # None: never expires
     on_data_changes: bool = False
-
-
-@dataclass(frozen=True)
-class Dependency:
-    """A table that a refresh read."""
-
-    path: Path
-    entity_id: str | None  # None: a table that has no row (nobody has asked for its id yet)
+    schedule: str = ""  # rules.parse_schedule
 
 
 @dataclass(frozen=True)
@@ -123,7 +125,7 @@ def status(reflection: Reflection, policy: Policy, done: Refresh | None) -> Stat
 
 
 def _refresh_word(reflection: Reflection, policy: Policy) -> str:
-    by_itself = policy.refresh_period is not None or policy.on_data_changes
+    by_itself = policy.refresh_period is not None or policy.on_data_changes or bool(policy.schedule)
     words: Mapping[str, str] = {
         REFRESH_PENDING: "PENDING",
         REFRESH: "RUNNING",

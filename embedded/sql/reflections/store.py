@@ -178,9 +178,7 @@ class ReflectionStore:
             ),
         )
 
-    def succeed(
-        self, reflection: Reflection, refresh: Refresh, dependencies: tuple[Dependency, ...], own_folder: str
-    ) -> None:
+    def succeed(self, reflection: Reflection, refresh: Refresh, own_folder: str) -> None:
         """In one transaction: this one is DONE, the older ones are DEPRECATED and their files doomed."""
         with self.guard, self._database.transaction() as connection:
             self._write_end(refresh, connection)
@@ -191,7 +189,7 @@ class ReflectionStore:
             ).fetchall()
             self._doom({row["folder"] for row in old} | {own_folder}, connection, kept=refresh.folder)
             connection.execute("delete from reflection_dependencies where reflection_id = %s", (reflection.id,))
-            for dependency in dependencies:
+            for dependency in refresh.dependencies:
                 connection.execute(
                     "insert into reflection_dependencies values (%s, 'DATASET', %s, %s) on conflict do nothing",
                     (reflection.id, dependency.entity_id or ".".join(dependency.path), list(dependency.path)),
@@ -200,7 +198,7 @@ class ReflectionStore:
         with self.guard:
             self._remember(reflection)
             self.done[reflection.id] = refresh
-            self.dependencies[reflection.id] = dependencies
+            self.dependencies[reflection.id] = refresh.dependencies
 
     def fail(self, reflection: Reflection, refresh: Refresh) -> None:
         with self.guard, self._database.transaction() as connection:

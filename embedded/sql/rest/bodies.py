@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from embedded.sql.errors import ValidationError
+from embedded.sql.reflections.rules import parse_schedule
 
 
 class Body(BaseModel):
@@ -37,6 +40,43 @@ class NewToken(Body):
     millisecondsToExpire: int
 
 
+class RefreshPolicy(Body):
+    """When the reflections on a dataset refresh and expire."""
+
+    activePolicyType: Literal["NEVER", "PERIOD", "SCHEDULE", "REFRESH_ON_DATA_CHANGES"] = "PERIOD"
+    refreshPeriodMs: int | None = Field(None, ge=1)
+    refreshSchedule: str | None = None
+    gracePeriodMs: int | None = Field(None, ge=1)
+    method: Literal["FULL", "INCREMENTAL", "AUTO"] | None = None
+    refreshField: str | None = None
+    neverExpire: bool | None = None
+    neverRefresh: bool | None = None
+    sourceRefreshOnDataChanges: bool | None = None
+
+    @field_validator("refreshSchedule")
+    @classmethod
+    def _known_schedule(cls, text: str | None) -> str | None:
+        return _schedule(text)
+
+    @model_validator(mode="after")
+    def _schedule_is_there(self) -> Self:
+        if self.activePolicyType == "SCHEDULE" and not self.refreshSchedule:
+            raise ValueError("activePolicyType SCHEDULE needs refreshSchedule")
+        return self
+
+    def stored(self) -> dict[str, Any]:
+        return self.model_dump(exclude_none=True)
+
+
+def _schedule(text: str | None) -> str | None:
+    if text:
+        try:
+            parse_schedule(text)
+        except ValidationError as error:
+            raise ValueError(error.message) from None
+    return text
+
+
 class Entity(Body):
     """Any catalog entity as clients send it: what the server itself sets may come back and is ignored."""
 
@@ -51,7 +91,7 @@ class Entity(Body):
     format: dict[str, Any] | None = None
     config: dict[str, Any] | None = None
     metadataPolicy: dict[str, Any] | None = None
-    accelerationRefreshPolicy: dict[str, Any] | None = None
+    accelerationRefreshPolicy: RefreshPolicy | None = None
     accelerationGracePeriodMs: int | None = None
     accelerationRefreshPeriodMs: int | None = None
     accelerationRefreshSchedule: str | None = None
@@ -62,6 +102,12 @@ class Entity(Body):
     allowCrossSourceSelection: bool | None = None
     disableMetadataValidityCheck: bool | None = None
     description: str | None = None
+
+    @field_validator("accelerationRefreshSchedule")
+    @classmethod
+    def _known_schedule(cls, text: str | None) -> str | None:
+        return _schedule(text)
+
     # Set by the server.
     createdAt: Any = None
     state: Any = None

@@ -128,7 +128,7 @@ class CatalogHandlers:
             raise ValidationError(f"[{'.'.join(found.path)}] is already a dataset or no folder of files")
         entity = self._service.promote(found.path, _need(body.format, "format"))
         if body.accelerationRefreshPolicy:
-            policy = {"accelerationRefreshPolicy": body.accelerationRefreshPolicy}
+            policy = {"accelerationRefreshPolicy": body.accelerationRefreshPolicy.stored()}
             entity = self._service.entities.update(entity, {**entity.body, **policy})
         return JSONResponse(render.entity(self._service, entity))
 
@@ -156,9 +156,10 @@ class CatalogHandlers:
         return JSONResponse(render.entity(self._service, found))
 
     def _keep_policy(self, found: Entity, body: bodies.Entity) -> Entity:
-        if body.accelerationRefreshPolicy == found.body.get("accelerationRefreshPolicy"):
+        policy = body.accelerationRefreshPolicy.stored() if body.accelerationRefreshPolicy else None
+        if policy == found.body.get("accelerationRefreshPolicy"):
             return found
-        changed = {**found.body, "accelerationRefreshPolicy": body.accelerationRefreshPolicy}
+        changed = {**found.body, "accelerationRefreshPolicy": policy}
         return self._service.entities.update(found, changed)
 
     def delete(self, call: Call) -> Response:

@@ -73,10 +73,10 @@ def test_an_unknown_job_is_404_in_dremios_words(client: Client) -> None:
 
 def test_a_running_job_has_no_results_and_can_be_cancelled(client: Client, numbers: str) -> None:
     job_id = client.submit(LONG % (numbers, numbers, numbers))
-    until(lambda: client.job(job_id)["jobState"] not in ("PENDING", "METADATA_RETRIEVAL"), "the job's start")
+    until(lambda: client.job(job_id)["jobState"] == "RUNNING", "the job's start")
     answer = client.http.get(f"/api/v3/job/{job_id}/results")
     assert answer.status_code == 400
-    assert answer.json()["errorMessage"].startswith("Can not fetch details for a job that is in [")
+    assert answer.json()["errorMessage"] == "Can not fetch details for a job that is in [RUNNING] state."
     running = client.job(job_id)
     assert "endedAt" not in running
     assert "rowCount" not in running

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import os
-import signal
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -192,7 +191,7 @@ def test_wrong_settings_are_named_at_the_start(make_server: Make, object_store: 
 def test_sigterm_ends_cleanly(server: SqlProcess) -> None:
     client = server.client()
     client.value("select 1")
-    assert server.stop() in (0, -signal.SIGTERM)
+    assert server.stop() == 0
     assert "Traceback" not in server.log.read_text()
 
 

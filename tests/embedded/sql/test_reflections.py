@@ -295,6 +295,24 @@ def test_a_reflection_on_a_view_follows_its_tables(client: Client, lake: str) ->
     until(lambda: len(materializations(client, on_view)) >= 4, "the rebuild for the view's new text")
 
 
+def test_policies_are_checked(client: Client, lake: str) -> None:
+    dataset = table(client, lake, "scheduled")
+    base = {k: v for k, v in dataset.items() if k != "fields"}
+    for policy in (
+        {"activePolicyType": "HOURLY"},
+        {"activePolicyType": "SCHEDULE"},
+        {"activePolicyType": "SCHEDULE", "refreshSchedule": "0 */5 * * * *"},
+        {"gracePeriodMs": -1},
+        {"colour": "red"},
+    ):
+        body = base | {"accelerationRefreshPolicy": policy}
+        answer = client.http.put(f"/api/v3/catalog/{dataset['id']}", json=body)
+        assert answer.status_code == 400, policy
+    policy = {"activePolicyType": "SCHEDULE", "refreshSchedule": "0 30 4 * * MON"}
+    answer = client.http.put(f"/api/v3/catalog/{dataset['id']}", json=base | {"accelerationRefreshPolicy": policy})
+    assert answer.json()["accelerationRefreshPolicy"] == policy
+
+
 def test_materializations_expire(client: Client, lake: str) -> None:
     dataset = table(client, lake, "expiring")
     policy = {"activePolicyType": "NEVER", "gracePeriodMs": 1500, "neverExpire": False, "neverRefresh": True}

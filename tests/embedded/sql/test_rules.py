@@ -113,6 +113,20 @@ def test_policies() -> None:
     assert rules.policy_of({"activePolicyType": "REFRESH_ON_DATA_CHANGES"}, None).on_data_changes
 
 
+def test_schedules_name_one_time_of_day() -> None:
+    # 2026-01-31 is a Saturday.
+    assert rules.last_scheduled("0 30 4 * * *", NOW) == NOW.replace(hour=4, minute=30)
+    assert rules.last_scheduled("0 30 14 ? * *", NOW) == NOW.replace(day=30, hour=14, minute=30)
+    assert rules.last_scheduled("0 0 12 * * 2,5", NOW) == NOW.replace(day=29)
+    assert rules.last_scheduled("0 0 12 * * SAT", NOW) == NOW
+    daily = Policy(refresh_period=None, schedule="0 0 12 * * *")
+    assert due(reflection(), policy=daily)
+    assert not due(reflection(last_submitted_at=NOW), policy=daily)
+    for bad in ("", "0 0 12 1 * *", "0 0/5 12 * * *", "0 0 25 * * *", "0 0 12 * * 9", "0 12 * * *"):
+        with pytest.raises(ValidationError):
+            rules.parse_schedule(bad)
+
+
 class TruncatingStore:
     """Ends a listing too early when a page ends at a key that is also a folder, as SeaweedFS 4.48 does."""
 

@@ -39,7 +39,7 @@ AIRFLOW_TESTS := $(filter-out $(PLATFORM_TESTS) $(EMBEDDED_TESTS) tests/__pycach
 help: ## List the targets
 	@awk 'BEGIN { FS = ":.*## " } \
 		/^##@/ { printf "\n%s\n", substr($$0, 5) } \
-		/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+		/^[a-z-]+:.*## / { gsub(/\$$\$$/, "$$"); printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 .PHONY: demo
 demo: setup ## Set up, start everything, run the batch lane once on real data, show the result (SCALE=tiny|default|full)
@@ -60,6 +60,10 @@ logs: $(VENVS)/embedded/.installed ## Show the newest log lines of every service
 .PHONY: env
 env: $(VENVS)/embedded/.installed ## Print addresses and credentials for a shell: eval "$$(make -s env)" (NAME=variable for one value)
 	@$(EMBEDDED)/python -m embedded env $(NAME)
+
+.PHONY: airflow
+airflow: $(VENVS)/embedded/.installed ## Run any airflow command on the platform's Airflow: make airflow ARGS="backfill create ..."
+	@$(EMBEDDED)/python -m embedded.airflow_command $(ARGS)
 
 .PHONY: down
 down: $(VENVS)/embedded/.installed ## Stop everything; data is kept

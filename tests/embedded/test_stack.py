@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -29,15 +30,19 @@ def _pids(stack: Stack) -> dict[str, int]:
 
 
 def _groups(stack: Stack) -> set[int]:
-    return {os.getpgid(process.pid) for process in stack.supervisor.survivors()}
+    groups = set()
+    for process in stack.supervisor.survivors():
+        with contextlib.suppress(ProcessLookupError):
+            groups.add(os.getpgid(process.pid))
+    return groups
 
 
 def _group_lives(group: int) -> bool:
-    return any(
-        os.getpgid(process.pid) == group
-        for process in psutil.process_iter()
-        if psutil.pid_exists(process.pid) and process.status() != psutil.STATUS_ZOMBIE
-    )
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error, ProcessLookupError):  # others come and go meanwhile
+            if os.getpgid(process.pid) == group and process.status() != psutil.STATUS_ZOMBIE:
+                return True
+    return False
 
 
 def _command(stack: Stack, *words: str) -> subprocess.CompletedProcess[str]:
@@ -176,12 +181,11 @@ def test_secrets_are_private_and_in_no_log(running: Stack):
 
 def test_servers_listen_on_loopback_only(running: Stack):
     ports = set(running.endpoints().ports.values())
-    listening = [
-        connection.laddr
-        for process in running.supervisor.survivors()
-        for connection in process.net_connections(kind="inet")
-        if connection.status == psutil.CONN_LISTEN
-    ]
+    listening = []
+    for process in running.supervisor.survivors():
+        with contextlib.suppress(psutil.NoSuchProcess):  # a session of PostgreSQL that ended meanwhile
+            found = process.net_connections(kind="inet")
+            listening += [one.laddr for one in found if one.status == psutil.CONN_LISTEN]
     assert {address.ip for address in listening} == {"127.0.0.1"}
     assert {address.port for address in listening} <= ports
 

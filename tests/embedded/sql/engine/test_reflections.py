@@ -143,10 +143,10 @@ def test_a_changed_table_is_not_answered_from_an_older_refresh(sales: Bench) -> 
     refresh(sales, "AGGREGATION")
     refresh(sales, "RAW")
     query = "SELECT region, COUNT(*) FROM $ns.sales GROUP BY region ORDER BY region"
-    before = dict(sales.rows(query))
+    _, before = sales.rows(query)[1]  # region 1
     sales.run("INSERT INTO $ns.sales (id, region) VALUES (5000, 1)")
-    after = dict(sales.rows(query))
-    assert after[1] == before[1] + 1  # type: ignore[operator]
+    _, after = sales.rows(query)[1]
+    assert int(str(after)) == int(str(before)) + 1
     assert set(relationships(sales, query)) == {"CONSIDERED"}
 
 

@@ -88,6 +88,7 @@ def syncs_of(lakehouse: Any, run_id: str) -> int:
     return int(row["n"])
 
 
+@pytest.mark.faults
 def test_a_second_run_and_a_backfill_twice_leave_gold_as_it_is_and_readers_undisturbed(lakehouse: Any) -> None:
     before = lakehouse.gold()
     with Reader(lakehouse) as reader:
@@ -103,6 +104,7 @@ def test_a_second_run_and_a_backfill_twice_leave_gold_as_it_is_and_readers_undis
     assert syncs_of(lakehouse, "backfill%") == 0, "a backfill must not touch the source"
 
 
+@pytest.mark.faults
 def test_a_correction_at_the_source_arrives_and_readers_see_only_before_or_after(lakehouse: Any) -> None:
     query = "SELECT SUM(revenue) AS amount FROM lakehouse.gold.daily_revenue"
     before = Decimal(str(lakehouse.dremio.sql(query)[0]["amount"]))
@@ -123,6 +125,7 @@ def test_a_correction_at_the_source_arrives_and_readers_see_only_before_or_after
     assert found == [{"n": 1}]
 
 
+@pytest.mark.faults
 def test_a_failing_data_test_keeps_the_last_gold_up_the_run_red_and_tells_somebody(lakehouse: Any) -> None:
     before, told = lakehouse.gold(), len(lakehouse.alerts())
     with lakehouse.source() as conn:
@@ -148,6 +151,7 @@ def test_a_failing_data_test_keeps_the_last_gold_up_the_run_red_and_tells_somebo
     assert marks == [{"stale": False}]
 
 
+@pytest.mark.faults
 def test_a_reflection_that_cannot_be_refreshed_fails_the_run_with_its_reason(lakehouse: Any) -> None:
     reason = "the distributed store is full"
     lakehouse.dremio.inject({"refresh_failures": {"count": 20, "reason": reason}})

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-pytestmark = [pytest.mark.e2e, pytest.mark.faults, pytest.mark.timeout(1800)]
+pytestmark = [pytest.mark.e2e, pytest.mark.faults, pytest.mark.timeout(4000)]
 
 # Service, and the task during which it dies.
 KILLS = {
@@ -43,7 +43,7 @@ def test_the_run_after_a_kill_is_green_and_gold_is_the_same(lakehouse: Any, serv
     pid = lakehouse.stack.pid(service)
     lakehouse.kill(service)
     lakehouse.stack.wait_ready(service, timeout=120, other_than=pid)
-    lakehouse.airflow.wait_for_run("retail_batch", run_id, 420)
+    lakehouse.airflow.wait_for_run("retail_batch", run_id, 900)
     lakehouse.green()
     assert lakehouse.gold() == before
     assert lakehouse.running_jobs() == []

@@ -33,6 +33,8 @@ DBT_FILES := $(shell find $(DBT_PROJECT) -type f \( -name '*.sql' -o -name '*.ym
 PLATFORM_TESTS := $(wildcard tests/e2e tests/faults)
 EMBEDDED_TESTS := $(wildcard tests/embedded tests/contracts tests/dbt)
 AIRFLOW_TESTS := $(filter-out $(PLATFORM_TESTS) $(EMBEDDED_TESTS) tests/__pycache__,$(patsubst %/,%,$(wildcard tests/*/)))
+# Other people's Airbyte clients are installed beside Airflow only.
+AIRFLOW_TESTS += $(wildcard tests/contracts/test_airbyte.py)
 
 ##@ Use
 .PHONY: help

@@ -59,7 +59,7 @@ def resolve(
         stream, changed = _resolve_stream(row, table, behaviour)
         streams.append(stream)
         notes += changed
-        stored.append({**row, "fields": stream.fields})
+        stored.append({**{key: row[key] for key in ("namespace", "name", "config")}, "fields": stream.fields})
     added = [table for key, table in catalog.items() if not any((r["namespace"], r["name"]) == key for r in configured)]
     if behaviour == "propagate_fully":
         for table in added:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from contextlib import suppress
 from importlib import util
 from pathlib import Path
 from types import TracebackType
@@ -83,7 +84,12 @@ class Snapshot:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         while self._stack:
-            self._stack.pop().close()
+            connection = self._stack.pop()
+            if isinstance(connection, duckdb.DuckDBPyConnection):
+                # Closing would roll back in a destructor, and end the process if the source has gone away.
+                with suppress(duckdb.Error):
+                    connection.execute("rollback")
+            connection.close()
 
     def _position(self) -> str:
         """The log position just after the snapshot was taken, for people who read the job's details."""

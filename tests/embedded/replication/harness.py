@@ -23,6 +23,7 @@ from psycopg import sql
 
 PROJECT = Path(__file__).resolve().parents[3]
 CLIENT_ID, CLIENT_SECRET = "tests-client", "tests-client-secret"
+NO_FAULTS: dict[str, Any] = {}
 ENDED = ("succeeded", "failed", "cancelled")
 
 T = TypeVar("T")
@@ -69,7 +70,8 @@ class Server:
     def extension(self) -> str:
         return f"http://127.0.0.1:{self.port}/api/lakehouse/v1"
 
-    def start(self, faults: dict[str, Any] | None = None, **settings: str) -> Server:
+    def start(self, faults: dict[str, Any] | None = NO_FAULTS, **settings: str) -> Server:
+        """Start it with fault injection on (None: off); `settings` are its environment, without prefix."""
         environment = {
             **{key: value for key, value in os.environ.items() if not key.startswith("LAKEHOUSE_")},
             "LAKEHOUSE_REPLICATION_PORT": str(self.port),
@@ -77,7 +79,7 @@ class Server:
             "LAKEHOUSE_REPLICATION_CLIENT_ID": CLIENT_ID,
             "LAKEHOUSE_REPLICATION_CLIENT_SECRET": CLIENT_SECRET,
             "LAKEHOUSE_REPLICATION_RETRY_SECONDS": "0.2",
-            "LAKEHOUSE_REPLICATION_FAULTS": json.dumps(faults or {}),
+            "LAKEHOUSE_REPLICATION_FAULTS": "" if faults is None else json.dumps(faults),
             **{f"LAKEHOUSE_REPLICATION_{key.upper()}": value for key, value in settings.items()},
         }
         with self.log.open("ab") as log:

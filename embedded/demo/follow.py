@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -32,8 +33,16 @@ def _name(task: Mapping[str, Any]) -> str:
     return str(task["task_id"]) + (f"[{mapped}]" if mapped >= 0 else "")
 
 
+def _when(task: Mapping[str, Any]) -> tuple[str, str, str]:
+    """Sorts by end, then by start; what has neither comes last."""
+    return (task.get("end_date") or "~", task.get("start_date") or "~", task["task_id"])
+
+
 class Follower:
-    """Called with a run's task instances at every look; says what has changed since the last one."""
+    """Called with a run's task instances at every look; says what has changed since the last one.
+
+    As a context it also gives a sign of life by itself: a look at a busy Airflow may take longer than people wait.
+    """
 
     def __init__(self, say: Say, clock: Callable[[], float] = time.monotonic) -> None:
         self._say = say
@@ -41,12 +50,35 @@ class Follower:
         self._began = self._spoke = clock()
         self._seen: dict[str, str] = {}
         self._started: dict[str, float] = {}
+        self._tasks: Sequence[Mapping[str, Any]] = ()
+        self._lock = threading.Lock()
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._watch, daemon=True)
+
+    def __enter__(self) -> Follower:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._ended.set()
+        self._thread.join()
 
     def __call__(self, tasks: Sequence[Mapping[str, Any]]) -> None:
-        for task in sorted(tasks, key=lambda t: (t.get("end_date") or "~", t.get("start_date") or "~", t["task_id"])):
-            self._look(task)
-        if self._clock() - self._spoke >= SILENCE:
-            self._sign_of_life(tasks)
+        with self._lock:
+            self._tasks = tasks
+            for task in sorted(tasks, key=_when):
+                self._look(task)
+        self.tick()
+
+    def tick(self) -> None:
+        """Says what is at work if nothing was said for a while."""
+        with self._lock:
+            if self._clock() - self._spoke >= SILENCE:
+                self._sign_of_life(self._tasks)
+
+    def _watch(self) -> None:
+        while not self._ended.wait(0.5):
+            self.tick()
 
     def _look(self, task: Mapping[str, Any]) -> None:
         name, state = _name(task), task.get("state")

@@ -107,7 +107,9 @@ def run_dag(client: AirflowClient, dag_id: str) -> str:
         client.wait_for_dag(dag_id)
         run_id = choose_run(client, dag_id)
     say(f"  {client.url}/dags/{dag_id}/runs/{run_id}")
-    if client.wait_for_run(dag_id, run_id, RUN_SECONDS, follow.Follower(say)) != "success":
+    with follow.Follower(say) as follower:
+        state = client.wait_for_run(dag_id, run_id, RUN_SECONDS, follower)
+    if state != "success":
         raise DemoError(follow.failure(client, dag_id, run_id))
     return run_id
 

@@ -12,6 +12,8 @@ from rich.table import Table
 
 from embedded.demo.storage import Sizes
 
+WIDTH = 120  # columns that every table fits into
+
 
 def size(count: float) -> str:
     """Bytes in decimal units, as disks are sold: 1.2 MB."""
@@ -35,14 +37,16 @@ def _table(title: str, *columns: str) -> Table:
         title=title, title_justify="left", title_style="bold", show_edge=False, pad_edge=False, box=box.SIMPLE_HEAD
     )
     for index, column in enumerate(columns):
-        table.add_column(column, justify="left" if index == 0 else "right", no_wrap=index == 0)
+        table.add_column(column, justify="left" if index == 0 else "right", no_wrap=True)
     return table
 
 
 def streams(receipt: Mapping[str, Any], sizes: Sizes) -> Table:
     """Source, bronze and silver of every stream side by side, and whether they add up."""
     silver = (receipt.get("layers") or {}).get("silver", {})
-    table = _table("Streams", "stream", "source", "bronze", "", "silver", "", "quarantined", "reconciled")
+    table = _table(
+        "Streams (bad: rows in quarantine)", "stream", "source", "bronze", "", "silver", "", "bad", "adds up"
+    )
     for line in receipt.get("streams") or []:
         name = line["stream"]
         kept = silver.get(name, {})
@@ -110,7 +114,19 @@ def _reflections(receipt: Mapping[str, Any]) -> str:
 
 
 def show(console: Console, receipt: Mapping[str, Any], tasks: Iterable[Mapping[str, Any]], sizes: Sizes) -> None:
-    """Prints everything that the receipt, the run's tasks and the storage tell."""
+    """Prints everything that the receipt, the run's tasks and the storage tell.
+
+    A narrow terminal wraps a line itself; it must not cost a digit of a count, so tables are laid out wide enough.
+    """
+    width = console.width
+    console.width = max(width, WIDTH)
+    try:
+        _show(console, receipt, tasks, sizes)
+    finally:
+        console.width = width
+
+
+def _show(console: Console, receipt: Mapping[str, Any], tasks: Iterable[Mapping[str, Any]], sizes: Sizes) -> None:
     for table in (syncs(receipt), streams(receipt, sizes), gold(receipt, sizes), steps(tasks)):
         if table.row_count:
             console.print()

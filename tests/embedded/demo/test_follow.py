@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import threading
 from typing import Any
 
 import pytest
 
+from embedded.demo import follow
 from embedded.demo.follow import SILENCE, Follower, failure
 
 
@@ -74,6 +76,21 @@ def test_a_task_that_waits_to_be_tried_again_is_named(stage: Stage) -> None:
     assert stage.look(SILENCE, _task("publish", "up_for_retry"), _task("receipt", None)) == [
         "to be tried again: publish; 1 to come"
     ]
+
+
+def test_a_slow_look_does_not_make_it_silent(stage: Stage) -> None:
+    stage.look(0, _task("sync", "running"))
+    stage.now += SILENCE
+    stage.follower.tick()
+    stage.follower.tick()
+    assert [line.split(" s  ", 1)[1] for line in stage.said[1:]] == [f"at work: sync ({SILENCE:.0f} s); 0 to come"]
+
+
+def test_it_speaks_by_itself_while_somebody_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(follow, "SILENCE", 0.0)
+    spoke = threading.Event()
+    with Follower(lambda line: spoke.set()):
+        assert spoke.wait(30)
 
 
 def test_a_run_that_no_task_of_has_started_is_not_silent_either(stage: Stage) -> None:

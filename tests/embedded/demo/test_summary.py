@@ -71,6 +71,15 @@ def test_a_stream_is_reconciled_only_if_every_layer_agrees() -> None:
     assert _line(lines, "stores").rstrip().endswith("NO")
 
 
+def test_a_narrow_terminal_costs_no_digit() -> None:
+    console = Console(width=40, no_color=True)
+    counts = {"source_rows": 20_940_529, "source_moved": 0, "bronze_rows": 20_940_529, "bronze_keys": 20_940_529}
+    receipt = {**RECEIPT, "streams": [{"stream": "orders", **counts}]}
+    with console.capture() as captured:
+        summary.show(console, receipt, TASKS, SIZES)
+    assert captured.get().count("20,940,529") == 2
+
+
 def test_everything_of_the_receipt_is_told() -> None:
     text = "\n".join(_print(RECEIPT))
     for expected in (

@@ -7,37 +7,114 @@
   One row per key: the newest version in bronze, by cursor, then sync, then time of extraction. Delivery is at least
   once, so a version may stand there twice; whichever is taken, the row is the same.
 
-  All keys when `whole` (a lake_replace model) or when the table is built for the first time. Later only the affected
-  ones, each recomputed from all of its versions, so an older one that arrives late never wins. Affected are the keys
-  - of rows of syncs above the newest that silver has seen,
-  - in a backfill also those whose business time lies in the interval, in any version,
-  - and those for which `recheck` holds in silver: their judgement hangs on other entities.
+  All keys when `whole` (a lake_replace model) or when the table is built for the first time or anew. Later only
+  - those of syncs above the newest that silver has seen; a version older than silver's own never wins,
+  - those for which `recheck` holds in silver: their judgement hangs on other entities,
+  - in a backfill those whose business time lies in the interval, in any version.
+  The last two are recomputed from all of their versions.
 #}
 {% macro newest_versions(bronze, key, cursor, business_time=none, recheck=none, whole=false) -%}
-select *
-from (
+  {%- if whole or not is_lake_built() -%}
+    {{ all_newest_versions(bronze, key, cursor) }}
+  {%- else -%}
+    {%- set silver = silver_state(bronze, recheck) -%}
+    {%- set interval = business_time is not none and is_backfill() -%}
+    {%- if silver.rechecks > 0 or interval -%}
+      {{ affected_newest_versions(bronze, key, cursor, silver.newest, business_time if interval else none, recheck) }}
+    {%- else -%}
+      {%- if silver.is_idle -%}
+    /* idle */
+      {% endif -%}
+      {{ fresh_newest_versions(bronze, key, cursor, silver.newest) }}
+    {%- endif -%}
+  {%- endif -%}
+{%- endmacro %}
+
+{# In one query, while the model is compiled: the newest sync that silver has, whether bronze has newer ones, how many
+   rows to judge again, and whether the table has every column that the model documents. #}
+{% macro silver_state(bronze, recheck) -%}
+  {%- set newest = 'select coalesce(max(_sync_id), 0) from ' ~ this -%}
+  {%- set query -%}
     select
-        b.*,
+      ({{ newest }}) as newest,
+      (select count(*) from (
+        select 1 as one from {{ bronze }} where _sync_id > ({{ newest }}) limit 1
+      ) as fresh) as fresh_rows,
+      {% if recheck is none -%} 0 {%- else -%} (select count(*) from {{ this }} where {{ recheck }}) {%- endif %} as rechecks,
+      (select count(*) from information_schema.columns
+        where table_schema = '{{ this.database }}.{{ this.schema }}' and table_name = '{{ this.identifier }}'
+          and column_name in ('{{ model.columns | join("', '") }}')) as column_count
+  {%- endset -%}
+  {%- set row = run_query(query).rows[0] -%}
+  {{ return({
+    'newest': row[0] | int,
+    'rechecks': row[2] | int,
+    'is_idle': row[1] | int == 0 and row[3] | int == model.columns | length
+  }) }}
+{%- endmacro %}
+
+{% macro newest_first(key, cursor) -%}
         row_number() over (
             partition by {% for k in key %}b.{{ k }}{{ ', ' if not loop.last }}{% endfor %}
             order by b.{{ cursor }} desc, b._sync_id desc, b._airbyte_extracted_at desc, b._airbyte_raw_id desc
         ) as _version
-    from {{ bronze }} as b
-    {%- if is_lake_built() and not whole %}
-    inner join (
-        select {{ key | join(', ') }} from {{ bronze }}
-        where _sync_id > (select coalesce(max(_sync_id), 0) from {{ this }})
-        {%- if business_time is not none and is_backfill() %}
-        union
-        select {{ key | join(', ') }} from {{ bronze }} where {{ in_interval(business_time) }}
-        {%- endif %}
-        {%- if recheck is not none %}
-        union
-        select {{ key | join(', ') }} from {{ this }} where {{ recheck }}
-        {%- endif %}
-    ) as affected
-        on {% for k in key %}b.{{ k }} = affected.{{ k }}{{ ' and ' if not loop.last }}{% endfor %}
-    {%- endif %}
-) as versions
-where _version = 1
+{%- endmacro %}
+
+{# Most keys have one version: only those with more go through the window. #}
+{% macro all_newest_versions(bronze, key, cursor) -%}
+    select *
+    from (
+        select
+            b.*,
+            1 as _version
+        from {{ bronze }} as b
+        left join (
+            select {{ key | join(', ') }} from {{ bronze }} group by {{ key | join(', ') }} having count(*) > 1
+        ) as r on {{ lake_key_matches(key, 'b', 'r') }}
+        where r.{{ key[0] }} is null
+        union all
+        select
+            b.*,
+            {{ newest_first(key, cursor) }}
+        from {{ bronze }} as b
+        inner join (
+            select {{ key | join(', ') }} from {{ bronze }} group by {{ key | join(', ') }} having count(*) > 1
+        ) as r on {{ lake_key_matches(key, 'b', 'r') }}
+    ) as versions
+    where _version = 1
+{%- endmacro %}
+
+{% macro affected_newest_versions(bronze, key, cursor, newest, business_time, recheck) -%}
+    select *
+    from (
+        select
+            b.*,
+            {{ newest_first(key, cursor) }}
+        from {{ bronze }} as b
+        inner join (
+            select {{ key | join(', ') }} from {{ bronze }} where _sync_id > {{ newest }}
+            {%- if business_time is not none %}
+            union
+            select {{ key | join(', ') }} from {{ bronze }} where {{ in_interval(business_time) }}
+            {%- endif %}
+            {%- if recheck is not none %}
+            union
+            select {{ key | join(', ') }} from {{ this }} where {{ recheck }}
+            {%- endif %}
+        ) as affected on {{ lake_key_matches(key, 'b', 'affected') }}
+    ) as versions
+    where _version = 1
+{%- endmacro %}
+
+{% macro fresh_newest_versions(bronze, key, cursor, newest) -%}
+    select v.*
+    from (
+        select
+            b.*,
+            {{ newest_first(key, cursor) }}
+        from {{ bronze }} as b
+        where b._sync_id > {{ newest }}
+    ) as v
+    left join {{ this }} as t on {{ lake_key_matches(key, 'v', 't') }}
+    where v._version = 1 and (t.{{ key[0] }} is null or t.{{ cursor }} <= v.{{ cursor }})
 {%- endmacro %}

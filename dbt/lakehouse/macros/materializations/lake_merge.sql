@@ -1,8 +1,9 @@
 {#
   A table that grows by key (silver entities). The model gives new versions of some keys, see newest_versions(): first
-  CREATE TABLE AS, from then on staged in a temporary table and merged in one commit. Keys are never deleted, except by
-  var full_rebuild, where the model gives all of them.
-  Config: unique_key (list), business_time (column; needed for backfills of the entity).
+  CREATE TABLE AS, from then on staged in a temporary table and merged in one commit; nothing at all when the model says
+  that it is idle. Keys are never deleted, except by var full_rebuild, where the model gives all of them.
+  Config: unique_key (list), meta.business_time (column; needed for backfills of the entity), partition_by (large ones:
+  a MERGE rewrites the files that it touches).
 #}
 {% materialization lake_merge, adapter='dremio' %}
   {%- set target_relation = this.incorporate(type='table') -%}
@@ -11,13 +12,13 @@
   {{ run_hooks(pre_hooks) }}
 
   {%- if existing is none -%}
-    {%- do lake_create('create', target_relation, sql) -%}
+    {%- do lake_create(target_relation, sql) -%}
     {%- set message = 'CREATED' -%}
-  {%- elif lake_is_idle(target_relation, sql) -%}
+  {%- elif '/* idle */' in sql -%}
     {%- set message = 'MERGE 0' -%}
   {%- else -%}
     {%- set tmp = lake_tmp(target_relation) -%}
-    {%- do lake_create('stage', tmp, sql) -%}
+    {%- do lake_stage(tmp, sql) -%}
     {%- set columns = lake_columns(target_relation, tmp) -%}
     {%- set problem = lake_missing_in_bronze(target_relation, tmp, key) -%}
     {%- if problem -%}
@@ -33,24 +34,6 @@
   {%- do lake_done(target_relation, message, sql) -%}
   {{ return({'relations': [target_relation]}) }}
 {% endmaterialization %}
-
-{# Nothing to stage and no column to add: one query instead of four, for the many entities that rarely change. #}
-{% macro lake_is_idle(target_relation, sql) -%}
-  {%- if is_full_rebuild() or is_backfill() -%}
-    {{ return(false) }}
-  {%- endif -%}
-  {%- set query -%}
-    select
-      (select count(*) from (select 1 as one from ({{ sql }}) as given limit 1) as any_row) as row_count,
-      (select count(*)
-       from information_schema.columns
-       where table_schema = '{{ target_relation.database }}.{{ target_relation.schema }}'
-         and table_name = '{{ target_relation.identifier }}'
-         and column_name in ('{{ model.columns | join("', '") }}')) as column_count
-  {%- endset -%}
-  {%- set found = run_query(query).rows[0] -%}
-  {{ return(found[0] | int == 0 and found[1] | int == model.columns | length) }}
-{%- endmacro %}
 
 {#
   Why the staged rows may not be applied; none when they may. A backfill or rebuild is a function of all bronze: where

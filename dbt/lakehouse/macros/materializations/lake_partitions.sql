@@ -13,14 +13,14 @@
   {{ run_hooks(pre_hooks) }}
 
   {%- if existing is none -%}
-    {%- do lake_create('create', target_relation, sql) -%}
+    {%- do lake_create(target_relation, sql) -%}
     {%- set message = 'CREATED' -%}
   {%- else -%}
     {%- set periods = lake_stale_periods(target_relation) -%}
     {%- if periods -%}
       {%- set chosen = config.meta_require('period') ~ " in (date '" ~ periods | join("', date '") ~ "')" -%}
       {%- set tmp = lake_tmp(target_relation) -%}
-      {%- do lake_create('stage', tmp, sql | replace(in_periods(), '(' ~ chosen ~ ')')) -%}
+      {%- do lake_stage(tmp, sql | replace(in_periods(), '(' ~ chosen ~ ')')) -%}
       {%- set columns = lake_columns(target_relation, tmp) -%}
       {% call statement('delete') -%}
         delete from {{ target_relation }} where {{ chosen }}

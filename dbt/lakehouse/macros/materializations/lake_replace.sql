@@ -11,11 +11,11 @@
   {{ run_hooks(pre_hooks) }}
 
   {%- if existing is none -%}
-    {%- do lake_create('create', target_relation, sql) -%}
+    {%- do lake_create(target_relation, sql) -%}
     {%- set message = 'CREATED' -%}
   {%- else -%}
     {%- set tmp = lake_tmp(target_relation) -%}
-    {%- do lake_create('stage', tmp, sql) -%}
+    {%- do lake_stage(tmp, sql) -%}
     {%- set columns = lake_columns(target_relation, tmp) -%}
     {%- set merged = lake_merge_rows(target_relation, tmp, key, columns) -%}
     {%- set deleted = lake_delete_vanished(target_relation, tmp, key) -%}

@@ -7,9 +7,19 @@
   {{ return(target_relation.incorporate(path={'identifier': target_relation.identifier ~ '__tmp_' ~ suffix})) }}
 {%- endmacro %}
 
-{% macro lake_create(name, relation, sql) -%}
-  {% call statement(name) -%}
+{# The table itself, partitioned and sorted as the model's config says. #}
+{% macro lake_create(relation, sql) -%}
+  {% call statement('create') -%}
     {{ create_table_as(false, relation, sql) }}
+  {%- endcall %}
+{%- endmacro %}
+
+{# The temporary table, plain: it is read once. #}
+{% macro lake_stage(relation, sql) -%}
+  {% call statement('stage') -%}
+    create table {{ relation }} as (
+      {{ sql }}
+    )
   {%- endcall %}
 {%- endmacro %}
 
@@ -60,12 +70,6 @@
     {{ exceptions.raise_compiler_error(model.name ~ ': ' ~ model.config.materialized ~ ' needs unique_key, a list') }}
   {%- endif -%}
   {{ return([key] if key is string else key) }}
-{%- endmacro %}
-
-{% macro lake_key_matches(key, left, right) -%}
-  {%- for column in key -%}
-    {{ left }}.{{ column }} = {{ right }}.{{ column }}{{ ' and ' if not loop.last }}
-  {%- endfor -%}
 {%- endmacro %}
 
 {# Staged rows that the table lacks or has differently. The sync alone is no difference: a cursor that includes its last

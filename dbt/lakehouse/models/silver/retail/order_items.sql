@@ -1,4 +1,9 @@
-{{ config(materialized='lake_merge', unique_key=['order_item_id'], meta={'business_time': 'ordered_at'}) }}
+{{ config(
+    materialized='lake_merge',
+    unique_key=['order_item_id'],
+    partition_by=['month(ordered_at)'],
+    meta={'business_time': 'ordered_at'}
+) }}
 
 {% set nothing_sold = 'quantity = 0 and sales_value = 0' %}
 {% set discounted = '(retail_disc > 0 or coupon_disc > 0 or coupon_match_disc > 0)' %}

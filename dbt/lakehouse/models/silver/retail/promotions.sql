@@ -1,4 +1,9 @@
-{{ config(materialized='lake_merge', unique_key=['promotion_id'], meta={'business_time': 'week_start'}) }}
+{{ config(
+    materialized='lake_merge',
+    unique_key=['promotion_id'],
+    partition_by=['month(week_start)'],
+    meta={'business_time': 'week_start'}
+) }}
 
 {% set displays = {
     '0': 'NOT ON DISPLAY', '1': 'STORE FRONT', '2': 'STORE REAR', '3': 'FRONT END CAP', '4': 'MID-AISLE END CAP',

@@ -52,6 +52,9 @@ def main() -> int:
             access_log=False,
             lifespan="off",
             timeout_graceful_shutdown=5,
+            # Clients keep their connections between statements: closing one just as it is used again loses a request,
+            # and dbt-dremio does not repeat it (seen with uvicorn's default of 5 s).
+            timeout_keep_alive=600,
             server_header=False,
         )
     finally:

@@ -160,9 +160,11 @@ class Extractor:
             table, item.columns, cursor_field, state["cursor"] if state and cursor_field else None, self._as_double()
         )
         text = snapshot.text_of(query.remote())
-        records = Records(_fields(query), query.guarded, self._job.id, target.generation)
+        fields = _fields(query, stream.distinct_columns(snapshot, table))
+        records = Records(fields, query.guarded, self._job.id, target.generation)
         parts = _Parts(self._db, self.uploads, self._job, self._layout, key, target)
-        writer = ParquetStream(parts, records.schema, self._job.destination.format, self._job.object_bytes)
+        distinct = {field.name for field in fields if field.distinct}
+        writer = ParquetStream(parts, records.schema, self._job.destination.format, self._job.object_bytes, distinct)
         since = query.since.value if query.since else None
         self._log("info", f"stream {'.'.join(key)}: {item.config['syncMode']}, from {since or 'the start'}")
         reported = time.monotonic()
@@ -291,7 +293,7 @@ class _Part:
         objects.set_uploaded(self._db, self._id, parts, records, self.sink.size)
 
 
-def _fields(query: stream.StreamQuery) -> list[Field]:
+def _fields(query: stream.StreamQuery, distinct: set[str]) -> list[Field]:
     """The columns to write. Two that would get one name (also by case: readers fold it) cannot both be written."""
     fields: list[Field] = []
     seen: dict[str, str] = {field.name: field.name for field in META_FIELDS}
@@ -304,5 +306,6 @@ def _fields(query: stream.StreamQuery) -> list[Field]:
                 f"Columns {other} and {column.name} of {table} would both be written as {name}: select one of them."
             )
             raise SyncError("source", "config_error", message)
-        fields.append(Field(column.name, name, arrow_type(item.written), item.low, item.high))
+        type_ = arrow_type(item.written)
+        fields.append(Field(column.name, name, type_, item.low, item.high, column.name in distinct))
     return fields

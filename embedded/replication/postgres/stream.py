@@ -14,6 +14,7 @@ from embedded.replication.postgres.types import TypePlan, plan
 # A batch should stay near this size, whatever the width of a row.
 _BATCH_BYTES = 4 * 1024 * 1024
 _VECTOR = 2048  # DuckDB's unit of work
+_LONGEST_BATCH = 32 * _VECTOR
 FLAGS = "flags"
 
 
@@ -117,7 +118,18 @@ def batch_rows(snapshot: Snapshot, query: str) -> int:
     """How many rows make a batch of a few megabytes, from the planner's estimate of a row's width."""
     row = snapshot.ask(sql.SQL("explain (format json) {}").format(sql.SQL(query)))
     width = max(1, int(row["QUERY PLAN"][0]["Plan"]["Plan Width"]))
-    return max(_VECTOR, min(_BATCH_BYTES // width, 32 * _VECTOR) // _VECTOR * _VECTOR)
+    return max(_VECTOR, min(_BATCH_BYTES // width, _LONGEST_BATCH) // _VECTOR * _VECTOR)
+
+
+def distinct_columns(snapshot: Snapshot, table: Table) -> set[str]:
+    """Columns in which nearly every row has its own value: a key of one column, or by the planner's statistics."""
+    row = snapshot.ask(
+        sql.SQL(
+            "select coalesce(array_agg(attname::text), '{{}}') as names from pg_stats"
+            " where schemaname = {} and tablename = {} and n_distinct < -0.5"
+        ).format(sql.Literal(table.namespace), sql.Literal(table.name))
+    )
+    return {*row["names"], *(table.primary_key if len(table.primary_key) == 1 else ())}
 
 
 def cursor_range(snapshot: Snapshot, query: StreamQuery) -> tuple[str | None, Cursor] | None:

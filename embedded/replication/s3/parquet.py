@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Set
 from typing import Protocol
 
 import pyarrow as pa
@@ -13,7 +14,7 @@ from embedded.replication.s3.uploads import PartSink
 _ROW_GROUP_ROWS = 1024 * 1024
 # A row group waits in memory as Arrow, several times larger than in the file. This bound keeps a worker under 300 MB
 # and still makes groups of some 100,000 rows, which readers like; block_size_mb only matters when it is smaller.
-_ROW_GROUP_MEMORY = 24 * 1024 * 1024
+_ROW_GROUP_MEMORY = 16 * 1024 * 1024
 # A compression level where speed and size are both good; Airbyte's own default for ZSTD.
 _LEVELS = {"ZSTD": 3}
 
@@ -36,8 +37,12 @@ class Parts(Protocol):
 class ParquetStream:
     """Writes batches to one object after another. Close it at the end; on an error just drop it."""
 
-    def __init__(self, parts: Parts, schema: pa.Schema, options: ParquetFormat, object_bytes: int) -> None:
+    def __init__(
+        self, parts: Parts, schema: pa.Schema, options: ParquetFormat, object_bytes: int, distinct: Set[str]
+    ) -> None:
+        """`distinct`: columns that are written without a dictionary."""
         self._object_bytes = object_bytes
+        self._plain = {*distinct, "_airbyte_raw_id"}
         self._parts = parts
         self._schema = schema
         self._options = options
@@ -80,8 +85,8 @@ class ParquetStream:
     def _new_writer(self, sink: PartSink) -> pq.ParquetWriter:
         options = self._options
         codec = options.compression_codec
-        # A counter has as many values as rows: a dictionary of it is built only to be thrown away.
-        names = [field.name for field in self._schema if field.name != "_airbyte_raw_id"]
+        # Where nearly every value differs, a dictionary is built only to be thrown away.
+        names = [field.name for field in self._schema if field.name not in self._plain]
         return pq.ParquetWriter(
             sink,
             self._schema,
@@ -90,6 +95,7 @@ class ParquetStream:
             use_dictionary=names if options.dictionary_encoding else False,
             dictionary_pagesize_limit=options.dictionary_page_size_kb * 1024,
             data_page_size=options.page_size_kb * 1024,
+            write_batch_size=8192,
             max_rows_per_page=_ROW_GROUP_ROWS,  # pages end by size, as Airbyte's do
             store_schema=False,  # what the file says is what Parquet's own types say
         )

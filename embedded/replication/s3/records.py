@@ -24,19 +24,25 @@ META_FIELDS = (
 )
 
 _BLOCK = 65536
+# No batch has more rows (see postgres/stream.py).
+_LONGEST = 65536
 _HEX = np.frombuffer(b"0123456789abcdef", np.uint8)
 _INTEGERS = {32: pa.int32(), 64: pa.int64()}
 
 
 @dataclass(frozen=True)
 class Field:
-    """One column to write: its name in the source (for `changes`) and in the file, its type, its range of integers."""
+    """One column to write: its name in the source (for `changes`) and in the file, its type, its range of integers.
+
+    distinct: nearly all values differ, so that a dictionary of them would be built in vain.
+    """
 
     source: str
     name: str
     type: pa.DataType
     low: int | None = None
     high: int | None = None
+    distinct: bool = False
 
 
 def arrow_type(written: str) -> pa.DataType:
@@ -72,39 +78,42 @@ class RawIds:
 
     def __init__(self) -> None:
         self._next = 0
-        self._prefix = b""
-        template = np.tile(np.frombuffer(b"00000000-0000-7000-8000-000000000000", np.uint8), (_BLOCK, 1))
+        self._rows = np.tile(np.frombuffer(b"00000000-0000-7000-8000-000000000000", np.uint8), (_BLOCK, 1))
         counter = np.arange(_BLOCK)
         for digit in range(4):
-            template[:, 35 - digit] = _HEX[(counter >> (4 * digit)) & 15]
-        self._template = template
+            self._rows[:, 35 - digit] = _HEX[(counter >> (4 * digit)) & 15]
         self._offsets = pa.py_buffer(np.arange(0, 36 * (_BLOCK + 1), 36, dtype=np.int32))
+        self._new_prefix()
 
     def _new_prefix(self) -> None:
-        """The 24 characters before the counter: milliseconds, version, variant, random."""
+        """The 28 characters before the counter: milliseconds, version, variant, random."""
         stamp = f"{time.time_ns() // 1_000_000:012x}"
         noise = f"7{secrets.randbits(12):03x}-{8 | secrets.randbits(2):x}{secrets.randbits(12):03x}"
-        self._prefix = f"{stamp[:8]}-{stamp[8:]}-{noise}-".encode()
-        self._high = secrets.randbits(16)
+        prefix = f"{stamp[:8]}-{stamp[8:]}-{noise}-{secrets.randbits(16):04x}".encode()
+        self._rows[:, :28] = np.frombuffer(prefix, np.uint8)
         self._next = 0
+        self._set_block()
+
+    def _set_block(self) -> None:
+        """The upper half of the counter; the lower half is in the rows already."""
+        self._rows[:, 28:32] = np.frombuffer(f"{self._next // _BLOCK:04x}".encode(), np.uint8)
 
     def take(self, count: int) -> pa.StringArray:
         chunks = []
         while count:
-            if not self._prefix or self._next >> 32:
-                self._new_prefix()
             start = self._next % _BLOCK
             length = min(count, _BLOCK - start)
-            chunks.append(self._chunk(start, length, self._next // _BLOCK))
+            copied = self._rows[start : start + length].copy()
+            chunks.append(pa.StringArray.from_buffers(length, self._offsets, pa.py_buffer(copied)))
             self._next += length
             count -= length
+            if self._next >> 32:
+                self._new_prefix()
+            elif self._next % _BLOCK == 0:
+                self._set_block()
+        if len(chunks) == 1:
+            return chunks[0]
         return pa.concat_arrays(chunks) if chunks else pa.array([], pa.string())
-
-    def _chunk(self, start: int, length: int, block: int) -> pa.StringArray:
-        rows = self._template[start : start + length].copy()
-        rows[:, :24] = np.frombuffer(self._prefix, np.uint8)
-        rows[:, 24:32] = np.frombuffer(f"{self._high:04x}{block:04x}".encode(), np.uint8)
-        return pa.StringArray.from_buffers(length, self._offsets, pa.py_buffer(rows))
 
 
 class Records:
@@ -114,8 +123,10 @@ class Records:
         self._fields = list(fields)
         self._has_flags = bool(guarded)
         self._sync_id = sync_id
-        self._generation = generation
         self._ids = RawIds()
+        # Most batches have the same three columns: made once, cut to length without a copy.
+        self._generations = pa.array(np.full(_LONGEST, generation, np.int64))
+        self._plain_meta = self._make_meta(np.zeros(_LONGEST + 1, np.int32), [])
         self.schema = schema(fields)
         self.changed = 0
 
@@ -134,10 +145,10 @@ class Records:
             if index in bad:
                 array = pc.if_else(pa.array(bad[index]), pa.scalar(None, field.type), array)
             columns.append(array)
-        now = pa.array(np.full(count, time.time_ns() // 1_000_000)).cast(META_FIELDS[1].type)
-        generation = pa.array(np.full(count, self._generation, np.int64))
-        meta = self._meta(count, bad)
-        return pa.RecordBatch.from_arrays([self._ids.take(count), now, meta, generation, *columns], schema=self.schema)
+        now = pa.array(np.full(count, time.time_ns() // 1_000_000)).view(META_FIELDS[1].type)
+        meta = self._meta(count, bad) if bad else self._plain_meta[:count]
+        all_columns = [self._ids.take(count), now, meta, self._generations[:count], *columns]
+        return pa.RecordBatch.from_arrays(all_columns, schema=self.schema)
 
     def _flagged(self, batch: pa.RecordBatch) -> dict[int, np.ndarray[Any, Any]]:
         """Rows that the source flagged, by column; flags are texts like `0,3` in few rows."""
@@ -163,8 +174,11 @@ class Records:
                     reason = "DESTINATION_SERIALIZATION_ERROR"
                     changes.append({"field": self._fields[index].source, "change": "NULLED", "reason": reason})
         self.changed += len(changes)
+        return self._make_meta(offsets, changes)
+
+    def _make_meta(self, offsets: np.ndarray[Any, Any], changes: list[dict[str, str]]) -> pa.StructArray:
         lists = pa.ListArray.from_arrays(pa.array(offsets), pa.array(changes, CHANGE))
-        syncs = pa.array(np.full(count, self._sync_id, np.int64))
+        syncs = pa.array(np.full(len(lists), self._sync_id, np.int64))
         return pa.StructArray.from_arrays([syncs, lists], fields=list(META))
 
 

@@ -224,6 +224,8 @@ def source_server(home: Home, secrets: Secrets, port: int) -> PostgresServer:
                 "retail": (
                     "create schema if not exists retail authorization retail",
                     "grant connect on database retail to airbyte",
+                    # The cursor is lowered to the oldest transaction open at the snapshot: others' start times count.
+                    "grant pg_read_all_stats to airbyte",
                     "grant usage on schema retail to airbyte",
                     "grant select on all tables in schema retail to airbyte",
                     "grant select on all sequences in schema retail to airbyte",

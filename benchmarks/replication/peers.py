@@ -29,7 +29,7 @@ def duckdb(dsn: str, folder: str, codec: str) -> None:
 
 def dlt(dsn: str, folder: str, backend: str) -> None:
     os.environ["RUNTIME__DLTHUB_TELEMETRY"] = "false"
-    import dlt as tool
+    import dlt as tool  # type: ignore[import-not-found]  # lives in the benchmark's own venv
     from dlt.sources.sql_database import sql_table  # type: ignore[import-not-found]
 
     url = dsn.replace("postgresql://", "postgresql+psycopg2://")

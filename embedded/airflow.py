@@ -35,6 +35,9 @@ HEALTH = {
     "airflow-dag-processor": "dag_processor",
     "airflow-triggerer": "triggerer",
 }
+# These fork a process for each task or file; what they have imported, the forks share.
+FORKING = ("airflow-scheduler", "airflow-dag-processor")
+COMPONENT = Path(__file__).with_name("airflow_component.py")
 SETUP = Path(__file__).with_name("airflow_setup.py")
 SETUP_SECONDS = 900
 
@@ -118,9 +121,12 @@ class Airflow:
         }
 
     def program(self, component: str) -> Program:
+        bin_ = self.venv / "bin"
+        preloaded = (str(bin_ / "python"), "-P", str(COMPONENT))
+        command = preloaded if component in FORKING else (str(bin_ / "airflow"),)
         return Program(
             name=component,
-            argv=(str(self.venv / "bin" / "airflow"), *COMPONENTS[component]),
+            argv=(*command, *COMPONENTS[component]),
             cwd=PROJECT,
             environment=self.environment(),
             stop_seconds=20,

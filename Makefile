@@ -83,17 +83,26 @@ setup: $(INSTALLED) $(if $(DBT_FILES),$(MANIFEST)) ## Make the venvs and the dbt
 test: test-fast test-platform ## Run all tests but the long fault tests
 
 .PHONY: test-fast
-test-fast: setup ## Run the tests that need no running platform
-	$(if $(EMBEDDED_TESTS),$(EMBEDDED)/python -m pytest $(EMBEDDED_TESTS) $(PYTEST_ARGS))
-	$(if $(AIRFLOW_TESTS),$(AIRFLOW)/python -m pytest $(AIRFLOW_TESTS) $(PYTEST_ARGS))
+test-fast: setup ## Run the tests that need no running platform, the two halves side by side
+	@$(MAKE) --no-print-directory --jobs 2 --output-sync=line test-embedded test-airflow
+
+.PHONY: test-embedded
+test-embedded: setup ## Run the tests of the embedded servers
+	$(if $(EMBEDDED_TESTS),@$(EMBEDDED)/python -m pytest $(EMBEDDED_TESTS) -m "not faults" $(PYTEST_ARGS))
+
+.PHONY: test-airflow
+test-airflow: setup ## Run the tests of the DAGs, include and the providers
+	$(if $(AIRFLOW_TESTS),@$(AIRFLOW)/python -m pytest $(AIRFLOW_TESTS) -m "not faults" $(PYTEST_ARGS))
 
 .PHONY: test-platform
 test-platform: setup ## Run the end-to-end tests; they start a platform of their own
 	$(if $(PLATFORM_TESTS),$(EMBEDDED)/python -m pytest $(PLATFORM_TESTS) -m "not faults" $(PYTEST_ARGS))
 
 .PHONY: test-faults
-test-faults: setup ## Kill every server in the middle of a run and check that nothing is lost (half an hour)
-	$(EMBEDDED)/python -m pytest tests/e2e -m faults $(PYTEST_ARGS)
+test-faults: setup ## Run the long tests: kill every server in the middle of its work, bad data, whole suites
+	$(if $(EMBEDDED_TESTS),$(EMBEDDED)/python -m pytest $(EMBEDDED_TESTS) -m faults $(PYTEST_ARGS))
+	$(if $(AIRFLOW_TESTS),$(AIRFLOW)/python -m pytest $(AIRFLOW_TESTS) -m faults $(PYTEST_ARGS) || [ $$? = 5 ])
+	$(EMBEDDED)/python -m pytest $(PLATFORM_TESTS) -m faults $(PYTEST_ARGS)
 
 .PHONY: lint
 lint: setup ## Check format, types, import directions, SQL, shell, Dockerfile; changes nothing

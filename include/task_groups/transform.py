@@ -37,7 +37,7 @@ def _profile(layer: str) -> ProfileConfig:
                 "object_storage_path": layer,
                 "dremio_space": "lakehouse",
                 "dremio_space_folder": "bronze",
-                "threads": 2,
+                "threads": 4,  # most of a node's time is waiting: dbt-dremio sleeps before it looks at a job
             },
         ),
     )

@@ -13,7 +13,8 @@ sync actions, in the worker process: `crash` (SIGKILL to itself), `crash_server`
 `after_snapshot` the source's snapshot is taken, nothing is read;
 `after_read` all parts are in the store, the outcome is not recorded: the next attempt undoes them and reads again;
 `after_upload` the outcome is recorded, nothing is visible; `half_visible` the first object is visible;
-`before_state` all objects are visible, the job is not recorded as succeeded: the next attempt finishes it.
+`before_state` all objects are visible, the job is not recorded as succeeded: the next attempt finishes it;
+`before_progress` a checkpoint's rows are durable in the destination, its state is not recorded.
 `attempt` limits a rule to that attempt of a job; `job` to that job.
 """
 
@@ -29,7 +30,7 @@ from typing import Any
 
 from embedded.replication.failures import SyncError
 
-POINTS = ("after_snapshot", "after_read", "after_upload", "half_visible", "before_state")
+POINTS = ("after_snapshot", "after_read", "after_upload", "half_visible", "before_state", "before_progress")
 
 
 @dataclass

@@ -22,6 +22,7 @@ import sys
 import tempfile
 import threading
 import traceback
+from contextlib import AbstractContextManager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -33,13 +34,14 @@ from psycopg.rows import DictRow
 from embedded.replication import faults
 from embedded.replication.connectors import PostgresSource, S3Destination, parse, secrets
 from embedded.replication.failures import SyncError, scrub
+from embedded.replication.pipeline import Destination, Job, Log, Reach, Reader
 from embedded.replication.postgres.connection import connect as connect_source
+from embedded.replication.postgres.tables import TableReader
 from embedded.replication.protocol import APPLICATION, DATABASE, DONE, FAILED, OPTIONS, OVERTAKEN, session_name
-from embedded.replication.s3.client import client
-from embedded.replication.s3.uploads import UploadLost, Uploads
-from embedded.replication.store import connections, jobs, objects
+from embedded.replication.s3.destination import S3Lake
+from embedded.replication.store import connections, jobs
 from embedded.replication.store.database import Connection, connect
-from embedded.replication.sync import Extractor, Job
+from embedded.replication.sync import Sync
 
 
 def main(arguments: list[str]) -> int:
@@ -95,41 +97,31 @@ class Attempt:
         self._secrets = secrets(source.model_dump()) + secrets(destination.model_dump())
         started, object_bytes = datetime.now(UTC), self._options["object_bytes"]
         self._job = Job(self._job_id, self._number, self._connection, source, destination, started, object_bytes)
-        uploads = Uploads(client(destination), destination)
+        target = open_destination(self._db, self._job, self._log, self._reach)
         prepared = jobs.prepared_attempt(self._db, self._job_id)
         if prepared is None:
-            undo(self._db, uploads, self._job_id)
-            outcome, number = self._extract(), self._number
+            target.undo()
+            outcome, number = self._copy(target), self._number
         else:
             outcome, number = prepared["outcome"], prepared["number"]
-            self._log("info", f"attempt {number} had uploaded everything: finishing it")
-        try:
-            self._publish(uploads, number)
-        except UploadLost:
-            jobs.drop_outcome(self._db, self._job_id)
-            raise
+            self._log("info", f"attempt {number} had written everything: finishing it")
+        target.publish(number)
         self._reach("before_state")
-        self._finish(outcome)
+        self._finish(outcome, target)
 
-    def _extract(self) -> dict[str, Any]:
-        extractor = Extractor(self._db, self._job, self._folder, self._log, self._reach)
-        outcome = extractor.run()
+    def _copy(self, target: Destination) -> dict[str, Any]:
+        target.check()
+        with open_reader(self._job, self._folder, self._log, self._reach) as reader:
+            outcome = Sync(self._db, self._job, reader, target, self._log, self._reach).run()
         self._reach("after_read")
-        with self._db.transaction():
-            jobs.hold_attempt(self._db, self._job_id, self._number)
-            jobs.set_outcome(self._db, self._job_id, self._number, outcome)
-        self._reach("after_upload")
+        if target.finishes_forward:
+            with self._db.transaction():
+                jobs.hold_attempt(self._db, self._job_id, self._number)
+                jobs.set_outcome(self._db, self._job_id, self._number, outcome)
+            self._reach("after_upload")
         return outcome
 
-    def _publish(self, uploads: Uploads, number: int) -> None:
-        """Complete the uploads of attempt `number`. Some may be complete already: then this only looks."""
-        mine = [row for row in objects.of_job(self._db, self._job_id, ["uploaded"]) if row["attempt"] == number]
-        for row in mine:
-            uploads.complete(row["key"], row["upload_id"], row["parts"], row["bytes"], self._job_id)
-            self._reach("half_visible")
-        self._log("info", f"{len(mine)} files are visible")
-
-    def _finish(self, outcome: dict[str, Any]) -> None:
+    def _finish(self, outcome: dict[str, Any], target: Destination) -> None:
         """State, statistics and success, all or nothing, and only if the job still is ours."""
         connection_id = self._connection["id"]
         with self._db.transaction():
@@ -143,8 +135,9 @@ class Attempt:
                 connections.save_state(self._db, connection_id, taken[key], cursor, self._job_id)
                 connections.set_fields(self._db, connection_id, *key, item["fields"])
                 jobs.set_stream_stats(self._db, self._job_id, *key, item["stats"])
-            ids = [row["id"] for row in objects.of_job(self._db, self._job_id, ["uploaded"])]
-            objects.set_status(self._db, ids, "visible")
+            if outcome.get("state") is not None:
+                connections.save_shared_state(self._db, connection_id, outcome["state"], self._job_id)
+            target.confirm()
             records = sum(item["stats"]["records"] for item in outcome["streams"])
             size = sum(item["stats"]["bytes"] for item in outcome["streams"])
             jobs.end_attempt(self._db, self._job_id, self._number, "succeeded", None)
@@ -185,11 +178,14 @@ class Attempt:
         faults.reach(point, self._options["faults"], self._job_id, self._number, self._options["server_pid"])
 
 
-def undo(db: Connection, uploads: Uploads, job_id: int) -> None:
-    """Take back every object of a job that did not succeed."""
-    for row in objects.of_job(db, job_id, ["planned", "uploaded", "visible"]):
-        uploads.undo(row["key"], row["upload_id"])
-        objects.set_status(db, [row["id"]], "removed")
+def open_reader(job: Job, folder: Path, log: Log, reach: Reach) -> AbstractContextManager[Reader]:
+    """The reader for the source's type and replication method."""
+    return TableReader(job, folder, log, reach)
+
+
+def open_destination(db: Connection, job: Job, log: Log, reach: Reach) -> Destination:
+    """The destination by its type."""
+    return S3Lake(db, job, log, reach)
 
 
 def _settle(db: Connection, job_id: int) -> int:
@@ -199,7 +195,8 @@ def _settle(db: Connection, job_id: int) -> int:
     connection = _connection(db, row)
     source, destination = _configurations(db, connection)
     _end_sessions(source, job_id)
-    undo(db, Uploads(client(destination), destination), job_id)
+    job = Job(job_id, 0, connection, source, destination, datetime.now(UTC), 0)
+    open_destination(db, job, lambda level, message: None, lambda point: None).undo()
     return DONE
 
 

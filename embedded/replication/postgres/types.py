@@ -33,7 +33,7 @@ class TypePlan:
     """The way of one column. `{c}` in the SQL templates stands for the quoted column.
 
     remote: expression evaluated by PostgreSQL. local: type that DuckDB casts to; None keeps the scanner's.
-    written: type in the Parquet file, see s3/records.py. guard: predicate, true where the value cannot be carried.
+    written: type in the Parquet file, see records.py. guard: predicate, true where the value cannot be carried.
     nulls: the remote expression itself must be null where the guard is true, because it would raise.
     low, high: inclusive range of values that can be carried, on the integers behind the type.
     """

@@ -139,3 +139,18 @@ def bump_generation(db: Connection, connection_id: UUID, namespace: str, name: s
     ).fetchone()
     assert row is not None
     return int(row["generation_id"])
+
+
+def get_shared_state(db: Connection, connection_id: UUID) -> dict[str, Any] | None:
+    """The state of the connection as a whole (Airbyte's GLOBAL), None before the first."""
+    row = db.execute("select state from shared_states where connection_id = %s", [connection_id]).fetchone()
+    return None if row is None else dict(row["state"])
+
+
+def save_shared_state(db: Connection, connection_id: UUID, state: dict[str, Any], job_id: int) -> None:
+    db.execute(
+        "insert into shared_states (connection_id, state, job_id) values (%s, %s, %s)"
+        " on conflict (connection_id) do update set"
+        " state = excluded.state, job_id = excluded.job_id, updated_at = now()",
+        [connection_id, Jsonb(state), job_id],
+    )

@@ -8,33 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-_DREMIO_FIELDS = {
-    "use_ssl": {
-        "label": "Use TLS",
-        "description": "Talk https to Dremio.",
-        "schema": {"type": ["boolean", "null"], "default": True},
-    },
-    "verify_ssl": {
-        "label": "Verify certificate",
-        "description": "true, false, or the path of a CA bundle.",
-        "schema": {"type": ["string", "null"]},
-    },
-    "pat": {
-        "label": "Personal access token",
-        "description": "Used instead of login and password.",
-        "schema": {"type": ["string", "null"], "format": "password"},
-    },
-    "timeout": {
-        "label": "Timeout",
-        "description": "Seconds to wait for one reply (60).",
-        "schema": {"type": ["number", "null"]},
-    },
-    "ui_url": {
-        "label": "Web address",
-        "description": "Where people reach Dremio's pages, if it differs from host and port.",
-        "schema": {"type": ["string", "null"]},
-    },
-}
+from lakehouse_providers.dremio.form import FIELDS
 
 
 def get_provider_info() -> dict[str, Any]:
@@ -60,7 +34,7 @@ def get_provider_info() -> dict[str, Any]:
                     "relabeling": {"login": "User"},
                     "placeholders": {"host": "dremio.example.com", "port": "9047"},
                 },
-                "conn-fields": _DREMIO_FIELDS,
+                "conn-fields": FIELDS,
             }
         ],
         "hooks": [_modules(name, "hook") for name in services],

@@ -15,19 +15,20 @@ import httpx
 
 from lakehouse_providers.dremio import errors
 from lakehouse_providers.dremio.models import CANCELED, COMPLETED, Job, Row
-from lakehouse_providers.transport import Call, LoginReply
+from lakehouse_providers.transport import Call
 
 V3 = "/api/v3"
-LOGIN = "/apiv2/login"
 PAGE = 500  # the most rows Dremio gives in one reply
 
 Path = Sequence[str]
 
 
-def sql(statement: str, context: Path | None = None, *, idempotent: bool = False) -> Call:
+def sql(statement: str, context: Path | None = None, *, idempotent: bool = False, engine: str = "") -> Call:
     body: dict[str, Any] = {"sql": statement}
     if context:
         body["context"] = list(context)
+    if engine:
+        body["engineName"] = engine
     return Call("POST", f"{V3}/sql", json=body, idempotent=idempotent)
 
 
@@ -83,52 +84,6 @@ def _where(response: httpx.Response) -> str:
 
 def unreachable(error: httpx.TransportError, base_url: str) -> errors.DremioUnreachableError:
     return errors.DremioUnreachableError(f"Dremio at {base_url} gave no reply: {str(error) or type(error).__name__}")
-
-
-class PasswordAuth(httpx.Auth):
-    """Logs in when needed, and again when the token is refused: tokens live 30 hours, waits may live longer."""
-
-    requires_response_body = True
-
-    def __init__(self, base_url: str, user: str, password: str) -> None:
-        self._url = base_url + LOGIN
-        self._user, self._password = user, password
-        self._token: str | None = None
-
-    def auth_flow(self, request: httpx.Request) -> Generator[httpx.Request, httpx.Response, None]:
-        token = self._token
-        if token is None:
-            token = yield from self._login()
-        response = yield self._signed(request, token)
-        if response.status_code == 401:
-            if self._token == token:  # otherwise a neighbour has already renewed it
-                yield from self._login()
-            yield self._signed(request, self._token or "")
-
-    def _login(self) -> Generator[httpx.Request, httpx.Response, str]:
-        reply = yield httpx.Request("POST", self._url, json={"userName": self._user, "password": self._password})
-        body = reply.json() if reply.is_success and "json" in reply.headers.get("content-type", "") else {}
-        token = body.get("token") if isinstance(body, dict) else None
-        if not isinstance(token, str) or not token:
-            raise LoginReply(reply)
-        self._token = token
-        return token
-
-    @staticmethod
-    def _signed(request: httpx.Request, token: str) -> httpx.Request:
-        request.headers["Authorization"] = f"_dremio{token}"
-        return request
-
-
-class TokenAuth(httpx.Auth):
-    """A personal access token."""
-
-    def __init__(self, token: str) -> None:
-        self._header = f"Bearer {token}"
-
-    def auth_flow(self, request: httpx.Request) -> Generator[httpx.Request, httpx.Response, None]:
-        request.headers["Authorization"] = self._header
-        yield request
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Dremio Software over REST: a client for tasks and one for event loops. Contract: api/v3 of Dremio 24 to 26.
+"""Dremio over REST: a client for tasks and one for event loops. Contract: api/v3 of Dremio 24 to 26, v0 of Cloud.
 
 Every call has a time limit; what may safely be repeated is repeated with back-off (see transport).
 """
@@ -17,51 +17,12 @@ import httpx
 from lakehouse_providers import transport
 from lakehouse_providers.dremio import calls, errors
 from lakehouse_providers.dremio.calls import Path, Pause, Step
+from lakehouse_providers.dremio.endpoint import Endpoint
 from lakehouse_providers.dremio.models import Job, Reflection, Row
-from lakehouse_providers.transport import Call, RetryPolicy
+from lakehouse_providers.transport import Call
 
 T = TypeVar("T")
 Entity = dict[str, Any]
-
-
-class Endpoint:
-    """Where a Dremio is and how to get in: `token` (personal access token), or `user` and `password`.
-
-    `verify` is what httpx takes: True, False or a path to a CA bundle. `timeout`: seconds for one reply.
-    `ui_url`: the address people use, when it differs from the one tasks use.
-    """
-
-    def __init__(
-        self,
-        base_url: str,
-        *,
-        user: str = "",
-        password: str = "",
-        token: str = "",
-        verify: bool | str = True,
-        timeout: float = 60.0,
-        retry: RetryPolicy | None = None,
-        ui_url: str = "",
-    ) -> None:
-        self.base_url = base_url.rstrip("/")
-        self.ui_url = (ui_url or base_url).rstrip("/")
-        self.retry = retry or RetryPolicy()
-        self._options: dict[str, Any] = {
-            "base_url": self.base_url,
-            "auth": calls.TokenAuth(token) if token else calls.PasswordAuth(self.base_url, user, password),
-            "timeout": httpx.Timeout(timeout, connect=min(timeout, 10.0)),
-            # Loading certificates takes 20 ms, which would stall the triggerer's loop for nothing on plain HTTP.
-            "verify": verify if self.base_url.startswith("https:") else False,
-        }
-
-    def http(self) -> httpx.Client:
-        return httpx.Client(**self._options)
-
-    def async_http(self) -> httpx.AsyncClient:
-        return httpx.AsyncClient(**self._options)
-
-    def job_url(self, job_id: str) -> str:
-        return f"{self.ui_url}/job/{job_id}"
 
 
 class DremioClient:
@@ -83,7 +44,7 @@ class DremioClient:
     def call(self, call: Call) -> Any:
         """Sends one request. Raises DremioResponseError, DremioUnreachableError."""
         try:
-            return calls.parsed(transport.send(self._http, call, self.endpoint.retry))
+            return calls.parsed(transport.send(self._http, self.endpoint.place(call), self.endpoint.retry))
         except httpx.TransportError as error:
             raise calls.unreachable(error, self.endpoint.base_url) from error
 
@@ -109,7 +70,7 @@ class DremioClient:
 
         Mark a statement as idempotent if running it twice does no harm: then a lost reply is answered by a repeat.
         """
-        return str(self.call(calls.sql(sql, context, idempotent=idempotent))["id"])
+        return str(self.call(calls.sql(sql, context, idempotent=idempotent, engine=self.endpoint.engine))["id"])
 
     def job(self, job_id: str) -> Job:
         return Job.parse(job_id, self.call(calls.job(job_id)))
@@ -302,7 +263,7 @@ class AsyncDremioClient:
 
     async def call(self, call: Call) -> Any:
         try:
-            return calls.parsed(await transport.asend(self._http, call, self.endpoint.retry))
+            return calls.parsed(await transport.asend(self._http, self.endpoint.place(call), self.endpoint.retry))
         except httpx.TransportError as error:
             raise calls.unreachable(error, self.endpoint.base_url) from error
 
@@ -332,7 +293,7 @@ class AsyncDremioClient:
 
     async def query(self, sql: str, *, timeout: float = 120.0) -> list[Row]:
         """Runs a statement that only reads: a lost reply is answered by a repeat."""
-        job_id = str((await self.call(calls.sql(sql, idempotent=True)))["id"])
+        job_id = str((await self.call(calls.sql(sql, idempotent=True, engine=self.endpoint.engine)))["id"])
         await self.run(calls.wait_for_job(job_id, self.endpoint.job_url(job_id), timeout, 2.0))
         return await self.run(calls.all_rows(job_id, None))
 

@@ -10,6 +10,7 @@ DremioError
 │   ├── DremioNotFoundError         404
 │   ├── DremioConflictError         409
 │   └── DremioUnavailableError      408, 429, 5xx (transient)
+├── DremioStatementError            a statement failed over Flight, in Dremio's words
 ├── DremioJobError                  a job ended badly; carries job_id, state, url
 │   ├── DremioJobFailedError
 │   ├── DremioJobCanceledError
@@ -66,6 +67,10 @@ class DremioConflictError(DremioResponseError):
 
 class DremioUnavailableError(DremioResponseError):
     transient = True
+
+
+class DremioStatementError(DremioError):
+    pass
 
 
 class DremioJobError(DremioError):

@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 
 from cosmos.profiles.base import BaseProfileMapping
 
-from lakehouse_providers.dremio.hook import base_url, verify
+from lakehouse_providers.dremio.connection import base_url, verify
 
 
 class DremioProfileMapping(BaseProfileMapping):  # type: ignore[misc]

@@ -101,7 +101,7 @@ Dependencies = Mapping[str, Sequence[tuple[str, str]]]  # reflection id: (DATASE
 
 def dependencies(client: DremioClient) -> dict[str, list[tuple[str, str]]]:
     found: dict[str, list[tuple[str, str]]] = {}
-    for row in client.query(sql.DEPENDENCIES, idempotent=True):
+    for row in client.query(sql.dependencies(client.endpoint.system), idempotent=True):
         found.setdefault(row["reflection_id"], []).append((row["dependency_type"], row["dependency_id"]))
     return found
 
@@ -176,7 +176,9 @@ def take_baseline(client: DremioClient, chosen: Sequence[Chosen], tables: Iterab
     at = instant(client.query(sql.NOW, idempotent=True)[0]["server_time"])
     if at is None:
         raise errors.DremioError("Dremio did not tell its time")
-    rows = client.query(sql.materializations(c.reflection.id for c in chosen), idempotent=True)
+    rows = client.query(
+        sql.materializations((c.reflection.id for c in chosen), client.endpoint.system), idempotent=True
+    )
     made = [Materialization.parse(row) for row in rows]
     targets = tuple(refresh.target(client.reflection(c.reflection.id), c.dataset, made) for c in chosen)
     return refresh.Baseline(at=at, targets=targets, tables=tuple(sorted(set(tables))))

@@ -80,20 +80,30 @@ def refresh_metadata(
 
 NOW = "SELECT CURRENT_TIMESTAMP AS server_time"
 
-DEPENDENCIES = "SELECT reflection_id, dependency_id, dependency_type FROM sys.reflection_dependencies"
+# The system tables: `system` is their schema, sys on Software and sys.project on Cloud.
 
 
-def materializations(reflection_ids: Iterable[str]) -> str:
+def dependencies(system: str) -> str:
+    return f"SELECT reflection_id, dependency_id, dependency_type FROM {system}.reflection_dependencies"
+
+
+def materializations(reflection_ids: Iterable[str], system: str) -> str:
     return (
         "SELECT reflection_id, materialization_id, state, created, last_refresh_from_pds, failure_msg, "
         "init_refresh_job_id, size_bytes, last_refresh_duration_millis "
-        f"FROM sys.materializations WHERE reflection_id IN ({_ids(reflection_ids)})"
+        f"FROM {system}.materializations WHERE reflection_id IN ({_ids(reflection_ids)})"
     )
 
 
-def record_counts(reflection_ids: Iterable[str]) -> str:
-    return f"SELECT reflection_id, record_count FROM sys.reflections WHERE reflection_id IN ({_ids(reflection_ids)})"
+def record_counts(reflection_ids: Iterable[str], system: str) -> str:
+    ids = _ids(reflection_ids)
+    return f"SELECT reflection_id, record_count FROM {system}.reflections WHERE reflection_id IN ({ids})"
 
 
-def job_by_marker(marker: str) -> str:
-    return f"SELECT job_id FROM sys.jobs_recent WHERE query LIKE {literal(marker + '%')}"
+def job_by_marker(marker: str, system: str) -> str:
+    return f"SELECT job_id FROM {system}.jobs_recent WHERE query LIKE {literal(marker + '%')}"
+
+
+def job_datasets(job_id: str, system: str) -> str:
+    """What a job read, as Dremio's planner saw it."""
+    return f"SELECT queried_datasets FROM {system}.jobs_recent WHERE job_id = {_ids([job_id])}"

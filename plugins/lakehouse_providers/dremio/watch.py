@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from lakehouse_providers.dremio import errors, refresh, sql
-from lakehouse_providers.dremio.client import AsyncDremioClient, Endpoint
+from lakehouse_providers.dremio.client import AsyncDremioClient
+from lakehouse_providers.dremio.endpoint import Endpoint
 from lakehouse_providers.dremio.models import CANCELED, COMPLETED, Job, Materialization
 from lakehouse_providers.polling import Pace, poll
 
@@ -77,7 +78,10 @@ class RefreshWatch:
         return {"status": "success", "reflections": [self._facts[t.id] for t in self._baseline.targets]}
 
     async def _materializations(self, ids: Sequence[str]) -> list[Materialization]:
-        return [Materialization.parse(row) for row in await self._client.query(sql.materializations(ids))]
+        return [
+            Materialization.parse(row)
+            for row in await self._client.query(sql.materializations(ids, self._client.endpoint.system))
+        ]
 
     def _url(self, job_id: str) -> str:
         return self._client.endpoint.job_url(job_id) if job_id else ""
@@ -85,7 +89,7 @@ class RefreshWatch:
     async def _count_rows(self) -> None:
         """The refresh job's own rowCount counts files written, not rows."""
         try:
-            counts = await self._client.query(sql.record_counts(self._facts))
+            counts = await self._client.query(sql.record_counts(self._facts, self._client.endpoint.system))
         except errors.DremioError as error:  # decoration: the refresh is proven without it
             log.warning("Dremio does not say how many rows the reflections hold: %s", error)
             return
@@ -132,7 +136,7 @@ async def cancel_refresh(endpoint: Endpoint, baseline: refresh.Baseline) -> list
     """Cancels the refresh jobs that began after the baseline and still run. Returns their ids."""
     known = {m for t in baseline.targets for m in t.known}
     async with AsyncDremioClient(endpoint) as client:
-        rows = await client.query(sql.materializations(t.id for t in baseline.targets))
+        rows = await client.query(sql.materializations((t.id for t in baseline.targets), endpoint.system))
         made = [Materialization.parse(row) for row in rows]
         jobs = [m.job_id for m in made if m.state == "RUNNING" and m.job_id and m.id not in known]
         return [job for job in jobs if await client.cancel_job(job)]

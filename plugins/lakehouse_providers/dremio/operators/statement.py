@@ -112,7 +112,7 @@ class DremioSqlOperator(BaseOperator):
 
     def _find(self, client: DremioClient, marker: str) -> str | None:
         try:
-            rows = client.query(statements.job_by_marker(marker), idempotent=True, timeout=60)
+            rows = client.query(statements.job_by_marker(marker, client.endpoint.system), idempotent=True, timeout=60)
         except errors.DremioError as error:
             self.log.warning("Cannot look for an earlier submission: %s", error)
             return None

@@ -6,14 +6,16 @@ import datetime as dt
 import itertools
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import unquote
 
 import pytest
 
-from lakehouse_providers.dremio.client import DremioClient, Endpoint
+from lakehouse_providers.dremio.client import DremioClient
+from lakehouse_providers.dremio.endpoint import Endpoint
+from tests.plugins.lakehouse_providers.dremio.flight_server import FlightDremio, FlightServer
 
 PASSWORD = "correct"
 
@@ -43,6 +45,8 @@ class Dremio:
     broken: dict[str, str] = field(default_factory=dict)  # part of a statement: error message
     endless: set[str] = field(default_factory=set)  # parts of statements whose jobs run until cancelled
     on_refresh: Callable[[str], None] = lambda table: None
+    flight: FlightDremio = field(default_factory=FlightDremio)
+    flight_port: int = 0
     ids: Any = field(default_factory=lambda: itertools.count(1))
 
     # What a test sets up
@@ -119,8 +123,8 @@ class Dremio:
                 "port": self.wire.port,
                 "login": "anna",
                 "password": PASSWORD,
-                "extra": {"use_ssl": False},
                 **changes,
+                "extra": {"use_ssl": False, "flight_port": self.flight_port, **changes.get("extra", {})},
             }
         )
 
@@ -255,10 +259,18 @@ class Dremio:
         return self.reply(body=self.reflections[identity])
 
 
+@pytest.fixture(scope="session")
+def flight_server() -> Iterator[FlightServer]:
+    server = FlightServer(FlightDremio())
+    yield server
+    server.shutdown()
+
+
 @pytest.fixture
-def dremio(wire: Any, reply: Any, monkeypatch: pytest.MonkeyPatch) -> Dremio:
-    """A stand-in behind the Airflow connection `dremio`."""
-    server = Dremio(reply=reply)
+def dremio(wire: Any, reply: Any, flight_server: FlightServer, monkeypatch: pytest.MonkeyPatch) -> Dremio:
+    """A stand-in behind the Airflow connection `dremio`: REST and Flight."""
+    server = Dremio(reply=reply, flight_port=flight_server.port)
+    flight_server.dremio = server.flight
     server.wire = wire(server.answer)
     monkeypatch.setenv("AIRFLOW_CONN_DREMIO", server.connection())
     return server

@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 
 from lakehouse_providers.dremio import errors
-from lakehouse_providers.dremio.client import AsyncDremioClient, DremioClient, Endpoint
+from lakehouse_providers.dremio.client import AsyncDremioClient, DremioClient
+from lakehouse_providers.dremio.endpoint import Endpoint
 from lakehouse_providers.transport import RetryPolicy
 
 

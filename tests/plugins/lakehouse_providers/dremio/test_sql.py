@@ -48,4 +48,4 @@ def test_options_of_a_metadata_refresh() -> None:
 @pytest.mark.parametrize("bad", ["x'; DROP", "", "a b"])
 def test_only_ids_reach_the_system_tables(bad: str) -> None:
     with pytest.raises(DremioConfigurationError, match="is not an id"):
-        sql.materializations([bad])
+        sql.materializations([bad], "sys")

@@ -31,7 +31,7 @@ DBT_FILES := $(shell find $(DBT_PROJECT) -type f \( -name '*.sql' -o -name '*.ym
 # Every folder of tests/ runs in Airflow's venv but those that drive the embedded servers; e2e and faults start a whole
 # platform and speak to Airflow over its REST API.
 PLATFORM_TESTS := $(wildcard tests/e2e tests/faults)
-EMBEDDED_TESTS := $(wildcard tests/embedded tests/contracts tests/dbt)
+EMBEDDED_TESTS := $(wildcard tests/embedded tests/contracts tests/dbt tests/model tests/serving)
 AIRFLOW_TESTS := $(filter-out $(PLATFORM_TESTS) $(EMBEDDED_TESTS) tests/__pycache__,$(patsubst %/,%,$(wildcard tests/*/)))
 # Other people's Airbyte clients are installed beside Airflow only.
 AIRFLOW_TESTS += $(wildcard tests/contracts/test_airbyte.py)

@@ -63,5 +63,12 @@ def build(pipeline: Pipeline, layer: str, select: str, with_views: str | None = 
             dbt_executable_path=SETTINGS.dbt_executable,
             setup_operator_args=also,
         ),
-        operator_args={"env": ENVIRONMENT, "append_env": True, "pool": POOL, "install_deps": False},
+        operator_args={
+            "env": ENVIRONMENT,
+            "append_env": True,
+            "pool": POOL,
+            "install_deps": False,
+            # Cosmos' assets carry host and port; publication emits ours, which are the same everywhere.
+            "emit_datasets": False,
+        },
     )

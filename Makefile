@@ -22,7 +22,7 @@ export AIRFLOW__CORE__LOAD_EXAMPLES := False
 export AIRFLOW__COSMOS__ENABLE_TELEMETRY := False
 export DO_NOT_TRACK := 1
 
-INSTALLED := $(foreach name,airflow dbt embedded,$(VENVS)/$(name)/.installed)
+INSTALLED := $(foreach name,airflow dbt embedded conformance,$(VENVS)/$(name)/.installed)
 MANIFEST := $(DBT_PROJECT)/target/manifest.json
 # All but what dbt writes itself.
 DBT_FILES := $(shell find $(DBT_PROJECT) -type f \( -name '*.sql' -o -name '*.yml' -o -name '*.yaml' -o -name '*.csv' -o -name '*.md' \) \
@@ -32,7 +32,8 @@ DBT_FILES := $(shell find $(DBT_PROJECT) -type f \( -name '*.sql' -o -name '*.ym
 # platform and speak to Airflow over its REST API.
 PLATFORM_TESTS := $(wildcard tests/e2e tests/faults)
 EMBEDDED_TESTS := $(wildcard tests/embedded tests/contracts tests/dbt tests/model tests/serving)
-AIRFLOW_TESTS := $(filter-out $(PLATFORM_TESTS) $(EMBEDDED_TESTS) tests/__pycache__,$(patsubst %/,%,$(wildcard tests/*/)))
+# tests/conformance runs in dbt's venv, and tests/contracts starts it with a server to run against.
+AIRFLOW_TESTS := $(filter-out $(PLATFORM_TESTS) $(EMBEDDED_TESTS) tests/conformance tests/__pycache__,$(patsubst %/,%,$(wildcard tests/*/)))
 # Other people's Airbyte clients are installed beside Airflow only.
 AIRFLOW_TESTS += $(wildcard tests/contracts/test_airbyte.py)
 
@@ -123,11 +124,12 @@ docs: setup ## Write the generated pages (docs/dags.md)
 
 ##@ Dependencies
 # One lock, one export a venv. The exports are what gets installed; uv.lock is what people change.
-EXPORTS := requirements.txt dev-requirements.txt dbt-requirements.txt embedded-requirements.txt
+EXPORTS := requirements.txt dev-requirements.txt dbt-requirements.txt embedded-requirements.txt conformance-requirements.txt
 requirements.txt_OPTIONS := --no-dev --no-emit-project
 dev-requirements.txt_OPTIONS := --only-group dev
 dbt-requirements.txt_OPTIONS := --only-group dbt
 embedded-requirements.txt_OPTIONS := --only-group embedded
+conformance-requirements.txt_OPTIONS := --only-group conformance
 UV_HERE = UV_PYTHON=$(VENVS)/uv/bin/python $(UV)
 
 .PHONY: lock
@@ -167,6 +169,10 @@ $(VENVS)/dbt/.installed: dbt-requirements.txt $(VENVS)/uv/.installed
 
 $(VENVS)/embedded/.installed: embedded-requirements.txt dev-requirements.txt $(VENVS)/uv/.installed
 	$(call install,embedded,embedded-requirements.txt dev-requirements.txt)
+	@touch $@
+
+$(VENVS)/conformance/.installed: conformance-requirements.txt $(VENVS)/uv/.installed
+	$(call install,conformance,conformance-requirements.txt)
 	@touch $@
 
 # Cosmos reads the manifest: parsing a DAG file then costs 0.02 s and starts no dbt.

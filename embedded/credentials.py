@@ -65,6 +65,8 @@ class Secrets:
     replication_client_id: str = _made_by(_hex(16))
     replication_client_secret: str = _made_by(_password)
     sql_admin_password: str = _made_by(_password)
+    # Encrypts what the SQL server's sources log in with: without it every source must be given its secrets again.
+    sql_secret_key: str = _made_by(_fernet)
     alerts_token: str = _made_by(_hex(16))
 
     airflow_admin_password: str = _made_by(_password)

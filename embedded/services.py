@@ -162,6 +162,7 @@ def _sql(endpoints: Endpoints) -> Service:
         "LAKEHOUSE_SQL_DIST_ACCESS_KEY": store.access_key,
         "LAKEHOUSE_SQL_DIST_SECRET_KEY": store.secret_key,
         "LAKEHOUSE_SQL_SCRATCH": str(scratch),
+        "LAKEHOUSE_SQL_SECRET_KEY": endpoints.secrets.sql_secret_key,
     }
 
     def prepare() -> Program:

@@ -12,6 +12,7 @@ from types import FrameType
 import psycopg
 import uvicorn
 
+from embedded.sql.catalog.vault import VaultError
 from embedded.sql.database import DatabaseError
 from embedded.sql.datasets import Catalog
 from embedded.sql.engine import Engine as DuckEngine
@@ -36,7 +37,7 @@ def main() -> int:
         settings = from_environment()
         server = SqlServer(settings, make_engine)
         server.start(on_lost=_leave)
-    except (SettingsError, DatabaseError, SqlError, psycopg.Error, OSError) as error:
+    except (SettingsError, DatabaseError, VaultError, SqlError, psycopg.Error, OSError) as error:
         print(f"The SQL server cannot start: {str(error).strip()}", file=sys.stderr)
         return 2
     for number in (signal.SIGTERM, signal.SIGINT):

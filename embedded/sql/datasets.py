@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, Protocol
 
@@ -29,6 +30,7 @@ class View:
     path: Path
     sql: str
     context: Path = ()
+    owner: str = ""  # with whose privileges its text reads; "": the server's
 
 
 @dataclass(frozen=True)
@@ -117,6 +119,14 @@ class Catalog(Protocol):
     """The server's catalog as the engine sees it. Every method raises errors.SqlError subclasses (Dremio's words)."""
 
     def resolve(self, path: Path, context: Path) -> Dataset: ...
+
+    def permit(self, statement: object, context: Path) -> None:
+        """Before a statement runs: raises PermissionDenied when the user may not do that to what it names."""
+        ...
+
+    def on_behalf(self, view: View) -> AbstractContextManager[None]:
+        """While a view's text is being resolved: its owner's privileges count, not the reader's."""
+        ...
 
     def iceberg_target(self, path: Path) -> IcebergTable:
         """Where a CREATE TABLE of this path would go; raises when the source cannot hold tables."""

@@ -8,7 +8,7 @@ from typing import Protocol
 
 import pyarrow as pa
 
-from embedded.sql.datasets import Catalog, Materialization, Outcome, Path, Session
+from embedded.sql.datasets import Catalog, Materialization, Outcome, Path, S3Access, Session
 from embedded.sql.jobs.model import Job
 
 
@@ -47,6 +47,12 @@ class Engine(Protocol):
 
     def describe(self, sql: str, context: Path) -> pa.Schema:
         """The columns of a query, without running it."""
+        ...
+
+    def describe_files(
+        self, files: tuple[str, ...], file_format: str, access: S3Access, options: Mapping[str, object] | None = None
+    ) -> tuple[tuple[str, str], ...]:
+        """Name and Dremio type of each column in these files."""
         ...
 
     def materialize(

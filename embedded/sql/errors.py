@@ -38,6 +38,10 @@ class ConcurrentModification(SqlError):
     status, kind = 409, "CONCURRENT_MODIFICATION"
 
 
+class NameTaken(ConcurrentModification):
+    """Something of that path exists already."""
+
+
 class DataReadError(SqlError):
     status, kind = 500, "DATA_READ"
 

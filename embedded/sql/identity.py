@@ -18,7 +18,7 @@ import psycopg
 
 from embedded.sql import clock
 from embedded.sql.database import Database
-from embedded.sql.errors import NotFound, PermissionDenied, SqlError, ValidationError
+from embedded.sql.errors import ConcurrentModification, NotFound, PermissionDenied, SqlError, ValidationError
 
 TOKEN_LIFETIME = timedelta(hours=30)  # Dremio's, not configurable there either
 MAX_PAT_LIFETIME = timedelta(days=180)
@@ -47,6 +47,9 @@ class User:
     email: str
     admin: bool
     created_at: datetime
+    identity_type: str = "REGULAR_USER"  # or SERVICE_USER, who logs in by client id and secret only
+    oauth_client_id: str | None = None
+    tag: str = ""
 
 
 class Identity:
@@ -60,6 +63,7 @@ class Identity:
         self._tokens: dict[bytes, tuple[str, datetime]] = {}  # personal: hash -> user id, expiry
         self._revoked: set[str] = set()
         self._key = b""
+        self._admin_name = ""
         # scrypt costs 50 ms by design, and dbt logs in once per connection: remember what was proven, keyed by a
         # secret that dies with the process.
         self._proof_key = secrets.token_bytes(32)
@@ -69,6 +73,7 @@ class Identity:
     def load(self, admin_user: str, admin_password: str) -> None:
         """Read everything; make the administrator exist with this password."""
         self._key = self._secret("token_key")
+        self._admin_name = admin_user
         with self._guard:
             for row in self._database.rows("select * from users"):
                 self._remember(row)
@@ -89,7 +94,13 @@ class Identity:
 
     def _remember(self, row: dict[str, Any]) -> User:
         names = ("name", "first_name", "last_name", "email", "admin", "created_at")
-        user = User(id=str(row["id"]), **{name: row[name] for name in names})
+        user = User(
+            id=str(row["id"]),
+            **{name: row[name] for name in names},
+            identity_type=row["identity_type"],
+            oauth_client_id=str(row["oauth_client_id"]) if row["oauth_client_id"] else None,
+            tag=str(row["tag"]),
+        )
         self._users[user.id] = user
         self._hashes[user.id] = row["password_hash"]
         self._proven.pop(user.id, None)
@@ -112,20 +123,67 @@ class Identity:
         self, name: str, password: str, *, admin: bool = False, first: str = "", last: str = "", email: str = ""
     ) -> User:
         """Raises ValidationError when the name is taken or the password too weak."""
-        if not name or not name.isprintable():
-            raise ValidationError("User name must not be empty")
         _check_password(password)
+        return self._insert_user(name, _hash(password), admin=admin, first=first, last=last, email=email)
+
+    def create_service_user(self, name: str) -> User:
+        """A user without a password, who gets tokens for a client id and a client secret."""
+        return self._insert_user(name, "", admin=False, identity_type="SERVICE_USER", client_id=uuid.uuid4())
+
+    def _insert_user(
+        self,
+        name: str,
+        password_hash: str,
+        *,
+        admin: bool,
+        first: str = "",
+        last: str = "",
+        email: str = "",
+        identity_type: str = "REGULAR_USER",
+        client_id: uuid.UUID | None = None,
+    ) -> User:
+        if not name or not name.isprintable() or len(name) > 255:
+            raise ValidationError("User name must not be empty, at most 255 printable characters")
         try:
             row = self._database.row(
-                "insert into users (id, name, password_hash, first_name, last_name, email, admin)"
-                " values (%s, %s, %s, %s, %s, %s, %s) returning *",
-                (uuid.uuid4(), name, _hash(password), first, last, email, admin),
+                "insert into users (id, name, password_hash, first_name, last_name, email, admin, identity_type,"
+                " oauth_client_id) values (%s, %s, %s, %s, %s, %s, %s, %s, %s) returning *",
+                (uuid.uuid4(), name, password_hash, first, last, email, admin, identity_type, client_id),
             )
         except psycopg.errors.UniqueViolation:
             raise ValidationError(f"User '{name}' already exists") from None
         assert row is not None
         with self._guard:
             return self._remember(row)
+
+    def update_user(
+        self, user: User, tag: str | None, *, first: str, last: str, email: str, password: str | None = None
+    ) -> User:
+        """Raises ConcurrentModification for a stale tag, ValidationError for a weak password."""
+        if tag is not None and tag != user.tag:
+            raise ConcurrentModification(f"User [{user.name}] has been modified since tag [{tag}]: read it again")
+        if password is not None:
+            _check_password(password)
+        row = self._database.row(
+            "update users set first_name = %s, last_name = %s, email = %s, tag = gen_random_uuid(),"
+            " password_hash = coalesce(%s, password_hash) where id = %s returning *",
+            (first, last, email, _hash(password) if password is not None else None, user.id),
+        )
+        if row is None:
+            raise NotFound(f"Could not find user with id [{user.id}]")
+        with self._guard:
+            return self._remember(row)
+
+    def delete_user(self, user: User) -> None:
+        """Delete a user; all tokens of the user stop working at once."""
+        if user.name.lower() == self._admin_name.lower():
+            raise ValidationError(f"User [{user.name}] is the server's administrator and cannot be deleted")
+        with self._guard:
+            self._database.execute("delete from users where id = %s", (user.id,))
+            self._users.pop(user.id, None)
+            self._hashes.pop(user.id, None)
+            self._proven.pop(user.id, None)
+            self._tokens = {digest: found for digest, found in self._tokens.items() if found[0] != user.id}
 
     def _set_password(self, user: User, password: str) -> None:
         row = self._database.row(
@@ -160,7 +218,7 @@ class Identity:
     def login(self, name: str, password: str) -> tuple[str, datetime, User]:
         """A token, its expiry and the user. Raises LoginFailed, saying no more than that."""
         user = self._by_name(name)
-        if user is None:
+        if user is None or user.identity_type != "REGULAR_USER":
             _matches(password, _DUMMY)  # the same work, so that time does not tell which names exist
             raise LoginFailed
         proof = hmac.digest(self._proof_key, password.encode(), "sha256")
@@ -169,8 +227,12 @@ class Identity:
             if not _matches(password, self._hashes[user.id]):
                 raise LoginFailed
             self._proven[user.id] = proof
-        expires = clock.now() + TOKEN_LIFETIME
-        return self._sign(user, expires), expires, user
+        return *self.issue(user, TOKEN_LIFETIME), user
+
+    def issue(self, user: User, lifetime: timedelta) -> tuple[str, datetime]:
+        """A signed token that needs no row, and its expiry."""
+        expires = clock.now() + lifetime
+        return self._sign(user, expires), expires
 
     def _sign(self, user: User, expires: datetime) -> str:
         claims = {"u": user.id, "i": time.time(), "e": expires.timestamp(), "t": secrets.token_hex(8)}
@@ -192,13 +254,18 @@ class Identity:
     def authenticate(self, header: str) -> User:
         """The user of an Authorization header: `_dremio<token>` or `Bearer <token>`. Raises TokenRefused."""
         token = _token(header)
-        personal = self._tokens.get(hashlib.sha256(token.encode()).digest())
-        if personal is not None:
-            user_id, expires = personal
-            if expires < clock.now():
-                raise TokenRefused("expired")
-        else:
-            user_id = self._claims(token)["u"]
+        if hashlib.sha256(token.encode()).digest() in self._tokens:
+            return self.user_of_personal_token(token)
+        return self._known(self._claims(token)["u"])
+
+    def user_of_personal_token(self, token: str) -> User:
+        """Raises TokenRefused for an unknown or expired one."""
+        found = self._tokens.get(hashlib.sha256(token.encode()).digest())
+        if found is None or found[1] < clock.now():
+            raise TokenRefused("expired")
+        return self._known(found[0])
+
+    def _known(self, user_id: str) -> User:
         user = self._users.get(user_id)
         if user is None:
             raise TokenRefused("unknown user")

@@ -14,10 +14,13 @@ from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp
 
 from embedded.sql import clock, system_rows
+from embedded.sql.access import Access
 from embedded.sql.catalog.engine_catalog import EngineCatalog
 from embedded.sql.catalog.information_schema import InformationSchema
+from embedded.sql.catalog.policy import MetadataUpkeep
 from embedded.sql.catalog.service import CatalogService
 from embedded.sql.catalog.system_tables import SystemTables
+from embedded.sql.catalog.vault import Vault
 from embedded.sql.database import Database, SingleServerLock, migrate
 from embedded.sql.datasets import Outcome, Path, Session
 from embedded.sql.engine_port import Cancellation, Engine, MakeEngine
@@ -28,6 +31,7 @@ from embedded.sql.jobs.model import Job
 from embedded.sql.jobs.results import Results
 from embedded.sql.jobs.service import Jobs, current
 from embedded.sql.jobs.store import JobStore
+from embedded.sql.oauth import OAuth
 from embedded.sql.reflections.builder import EngineBuilder
 from embedded.sql.reflections.files import Distributed
 from embedded.sql.reflections.manager import ReflectionManager
@@ -38,10 +42,15 @@ from embedded.sql.rest.app import Endpoint
 from embedded.sql.rest.calls import Call, empty
 from embedded.sql.rest.catalog import CatalogHandlers
 from embedded.sql.rest.collaboration import CollaborationHandlers
+from embedded.sql.rest.grants import GrantHandlers
 from embedded.sql.rest.jobs import JobHandlers
+from embedded.sql.rest.lineage import LineageHandlers
 from embedded.sql.rest.login import LoginHandlers
+from embedded.sql.rest.oauth import OAuthHandlers
 from embedded.sql.rest.reflections import ReflectionHandlers
+from embedded.sql.rest.roles import RoleHandlers
 from embedded.sql.rest.sources_v2 import SourceV2Handlers
+from embedded.sql.rest.users import UserHandlers
 from embedded.sql.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -58,6 +67,7 @@ class SqlServer:
         self.database = Database(settings.database_url)
         self._lock = SingleServerLock(settings.database_url)
         self._stopping = threading.Event()
+        self._vault = Vault(settings.secret_keys)
         self._steps: list[Callable[[], None]] = []  # how to undo what was started
 
     def start(self, on_lost: Callable[[str], None]) -> None:
@@ -72,6 +82,7 @@ class SqlServer:
         migrate(self.database)
         self._make_parts()
         self.identity.load(self.settings.admin_user, self.settings.admin_password)
+        self.access.load()
         self.catalog.entities.load()
         for user in self.identity.users():
             self.catalog.create_home(user.name)
@@ -80,6 +91,8 @@ class SqlServer:
         self._steps.append(self.jobs.stop)
         self.manager.start()
         self._steps.append(self.manager.stop)
+        self.upkeep.start()
+        self._steps.append(self.upkeep.stop)
         threading.Thread(target=self._keep_house, name="housekeeping", daemon=True).start()
         self._lock.watch(on_lost)
 
@@ -99,8 +112,18 @@ class SqlServer:
         shutil.rmtree(scratch, ignore_errors=True)  # spill files of a killed server
         scratch.mkdir(parents=True, exist_ok=True)
         self.identity = Identity(self.database)
+        self.access = Access(self.database, self.identity, settings.edition)
+        self.oauth = OAuth(self.database, self.identity)
         self.faults = Faults(settings.faults, self.identity.expire_login_tokens)
-        self.catalog = CatalogService(self.database, lambda sql, context: self.engine.describe(sql, context))
+        self.catalog = CatalogService(
+            self.database,
+            self._vault,
+            lambda sql, context: self.engine.describe(sql, context),
+            lambda files, kind, access, options: self.engine.describe_files(files, kind, access, options),
+        )
+        self.upkeep = MetadataUpkeep(self.catalog)
+        self.access.owner = self.catalog.owner
+        self.catalog.on_removed.append(lambda gone: self.access.forget([entity.path for entity in gone]))
         self._reflection_store = ReflectionStore(self.database)
         self.reflections = Reflections(self._reflection_store, self.catalog, settings.edition, settings.dist_access)
         self._job_store = JobStore(self.database)
@@ -113,11 +136,11 @@ class SqlServer:
             queue_limit=settings.queue_limit,
             time_limit=settings.query_timeout,
         )
-        rows = system_rows.SystemRows(self.reflections, self.catalog, self.jobs, settings)
+        rows = system_rows.SystemRows(self.reflections, self.catalog, self.jobs, settings, self.access, self.identity)
         self._system = SystemTables(rows.by_name())
-        self._information_schema = InformationSchema(self.catalog, self._system.schemas)
+        self._information_schema = InformationSchema(self.catalog, self._system.schemas, self.access.visible)
         self.engine_catalog = EngineCatalog(
-            self.catalog, self.reflections, self._system_table, _planning, _user_of_current_job
+            self.catalog, self.reflections, self._system_table, self.access, _planning, self.upkeep.queried
         )
         threads = settings.threads or os.cpu_count() or 2
         self.engine: Engine = self._make_engine(self.engine_catalog, scratch, settings.memory_limit, threads)
@@ -164,11 +187,14 @@ class SqlServer:
         """Call it after `start`."""
         handlers: Iterable[Any] = (
             LoginHandlers(self.identity, self.database, self.catalog),
-            JobHandlers(self.jobs, self.results, self.run, self._dataset_id),
-            CatalogHandlers(self.catalog, self.reflections.request_dataset),
-            CollaborationHandlers(self.catalog, self.database),
-            ReflectionHandlers(self.reflections, self.catalog),
-            SourceV2Handlers(self.catalog),
+            UserHandlers(self.identity, self.access, self.catalog),
+            JobHandlers(self.jobs, self.results, self.run, self._dataset_id, self.access),
+            CatalogHandlers(self.catalog, self.reflections.request_dataset, self.access),
+            CollaborationHandlers(self.catalog, self.database, self.access),
+            ReflectionHandlers(self.reflections, self.catalog, self.access),
+            SourceV2Handlers(self.catalog, self.access),
+            LineageHandlers(self.catalog, self.access),
+            *self._enterprise(),
         )
         endpoints = [endpoint for part in handlers for endpoint in part.endpoints()]
         if self.faults.enabled:
@@ -176,7 +202,17 @@ class SqlServer:
                 Endpoint("POST", "/faults", self._add_faults),
                 Endpoint("DELETE", "/faults", self._clear_faults),
             ]
-        return app.build(endpoints, self.identity, self.faults)
+        return app.build(endpoints, self.identity, self.faults, self.settings.cloud_project)
+
+    def _enterprise(self) -> list[Any]:
+        """What the Community edition does not have."""
+        if self.settings.edition != "enterprise":
+            return []
+        return [
+            RoleHandlers(self.access, self.identity),
+            GrantHandlers(self.catalog, self.access, self.identity),
+            OAuthHandlers(self.oauth, self.identity, self.access),
+        ]
 
     def _add_faults(self, call: Call) -> Response:
         self.faults.add(call.json())
@@ -192,8 +228,3 @@ def _planning() -> None:
     job = current()
     if job is not None:
         job.advance(model.PLANNING)
-
-
-def _user_of_current_job() -> str:
-    job = current()
-    return job.user if job is not None else ""

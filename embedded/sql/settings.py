@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,6 +24,7 @@ _NEEDED = (
     "DIST_ACCESS_KEY",
     "DIST_SECRET_KEY",
     "SCRATCH",
+    "SECRET_KEY",
 )
 
 
@@ -42,10 +44,12 @@ class Settings:
     dist_prefix: str
     dist_access: S3Access
     scratch: Path
+    secret_keys: tuple[str, ...] = field(repr=False)  # the first encrypts the sources' secrets, all decrypt them
     memory_limit: str = "1500MB"
     edition: Edition = "enterprise"
     faults: Mapping[str, Any] | None = None  # None: the fault endpoint does not exist
     host: str = "127.0.0.1"
+    cloud_project: str | None = None  # also answer Cloud's paths, /v0/projects/{this}/...
     workers: int = 4
     queue_limit: int = 2000
     query_timeout: float = 3600.0
@@ -84,6 +88,8 @@ def from_environment(environment: Mapping[str, str] | None = None) -> Settings:
         dist_prefix=prefix,
         dist_access=_access(get("DIST_ENDPOINT"), get("DIST_ACCESS_KEY"), get("DIST_SECRET_KEY")),
         scratch=Path(get("SCRATCH")),
+        secret_keys=tuple(key.strip() for key in get("SECRET_KEY").split(",") if key.strip()),
+        cloud_project=_project(get("CLOUD_PROJECT")),
         memory_limit=get("MEMORY_LIMIT", "1500MB"),
         edition="community" if edition == "community" else "enterprise",
         faults=_faults(get("FAULTS")),
@@ -101,6 +107,15 @@ def _dist(uri: str) -> tuple[str, str]:
     if parts.scheme != "s3" or not parts.netloc:
         raise SettingsError(f"LAKEHOUSE_SQL_DIST must look like s3://bucket[/prefix], not {uri!r}")
     return parts.netloc, parts.path.strip("/")
+
+
+def _project(text: str) -> str | None:
+    if not text:
+        return None
+    try:
+        return str(uuid.UUID(text))
+    except ValueError:
+        raise SettingsError(f"LAKEHOUSE_SQL_CLOUD_PROJECT must be a UUID, not {text!r}") from None
 
 
 def _access(endpoint: str, access_key: str, secret_key: str) -> S3Access:

@@ -6,10 +6,12 @@ from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
 from typing import Any
 
-from embedded.sql import clock
+from embedded.sql import acting, clock
+from embedded.sql.access import Access
 from embedded.sql.catalog import names
 from embedded.sql.catalog.service import CatalogService
 from embedded.sql.catalog.system_tables import Rows
+from embedded.sql.identity import Identity
 from embedded.sql.jobs.model import Job
 from embedded.sql.jobs.service import Jobs
 from embedded.sql.reflections.model import Reflection, Refresh
@@ -21,7 +23,17 @@ VERSION = "26.0.0-lakehouse"
 
 
 class SystemRows:
-    def __init__(self, reflections: Reflections, catalog: CatalogService, jobs: Jobs, settings: Settings) -> None:
+    def __init__(
+        self,
+        reflections: Reflections,
+        catalog: CatalogService,
+        jobs: Jobs,
+        settings: Settings,
+        access: Access,
+        identity: Identity,
+    ) -> None:
+        self._access = access
+        self._identity = identity
         self._reflections = reflections
         self._catalog = catalog
         self._jobs = jobs
@@ -36,10 +48,18 @@ class SystemRows:
             "jobs_recent": self.jobs_recent,
             "version": self.version,
             "options": self.options,
+            "privileges": self.privileges,
+            "roles": self.roles,
+            "membership": self.membership,
+            "users": self.users,
         }
 
     def reflections(self) -> Rows:
-        return [self._reflection(reflection) for reflection in self._reflections.all()]
+        return [self._reflection(reflection) for reflection in self._visible()]
+
+    def _visible(self) -> list[Reflection]:
+        found = [(reflection, self._reflections.dataset(reflection)) for reflection in self._reflections.all()]
+        return [reflection for reflection, dataset in found if dataset is None or self._access.visible(dataset.path)]
 
     def _reflection(self, reflection: Reflection) -> dict[str, Any]:
         status = self._reflections.status(reflection)
@@ -135,7 +155,56 @@ class SystemRows:
         ]
 
     def jobs_recent(self) -> Rows:
-        return [_job(job) for job in self._jobs.recent()]
+        """A user sees own jobs; those of others need VIEW JOB HISTORY."""
+        everyone = self._access.allowed("VIEW JOB HISTORY", ())
+        return [_job(job) for job in self._jobs.recent() if everyone or job.user == acting.user()]
+
+    def privileges(self) -> Rows:
+        """Only what the user may know of: grants on visible objects."""
+        return [
+            {
+                "grantee_id": name,
+                "grantee_type": grant.kind.lower(),
+                "privilege": grant.privilege,
+                "object_id": names.dotted(grant.path),
+                "object_type": grant.object_type,
+            }
+            for grant, name in self._access.all_grants()
+            if self._access.visible(grant.path)
+        ]
+
+    def roles(self) -> Rows:
+        return [
+            {
+                "role_id": role.id,
+                "role_name": role.name,
+                "role_type": "LOCAL",
+                "owner_id": acting.SYSTEM,
+                "owner_type": "user",
+                "created_by": "LOCAL",
+            }
+            for role in self._access.roles()
+        ]
+
+    def membership(self) -> Rows:
+        return [
+            {"role_name": role.name, "member_name": name, "member_type": kind}
+            for role in self._access.roles()
+            for kind, _, name in self._access.members(role)
+        ]
+
+    def users(self) -> Rows:
+        return [
+            {
+                "user_id": user.id,
+                "user_name": user.name,
+                "user_type": "LOCAL",
+                "owner_id": acting.SYSTEM,
+                "owner_type": "user",
+                "created_by": "LOCAL",
+            }
+            for user in self._identity.users()
+        ]
 
     def version(self) -> Rows:
         return [{"version": VERSION, "commit_id": "", "commit_message": "", "build_email": "", "build_time": ""}]

@@ -238,6 +238,7 @@ def dremio(services_home, platform_postgres, object_store) -> Iterator[Dremio]:
             "LAKEHOUSE_SQL_DIST_ACCESS_KEY": object_store.access_key,
             "LAKEHOUSE_SQL_DIST_SECRET_KEY": object_store.secret_key,
             "LAKEHOUSE_SQL_SCRATCH": str(scratch),
+            "LAKEHOUSE_SQL_SECRET_KEY": "dGhlLWtleS1vZi10ZXN0cy1pcy0zMi1ieXRlcy1sbmc=",
         },
     )
     child = Child.start(program, services_home.log("sql"))

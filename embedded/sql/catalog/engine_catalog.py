@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from typing import Literal, Protocol
 
 import pyarrow as pa
 
-from embedded.sql.catalog import metadata, names
+from embedded.sql import acting
+from embedded.sql.access import Access
+from embedded.sql.catalog import metadata, names, permits
 from embedded.sql.catalog.entities import Entity
 from embedded.sql.catalog.iceberg_source import IcebergSource
+from embedded.sql.catalog.policy import MetadataPolicy
 from embedded.sql.catalog.s3_source import S3Source
-from embedded.sql.catalog.service import CatalogService, Place
+from embedded.sql.catalog.service import CatalogService, Item, Place
 from embedded.sql.datasets import Dataset, FileTable, IcebergTable, Materialization, Path, SystemTable, View
 from embedded.sql.engine.datatypes import type_text
+from embedded.sql.engine.statements import Grant
 from embedded.sql.errors import ConcurrentModification, NotFound, UnsupportedError, ValidationError
 
 _PINNED = re.compile(r"\bAT\s+SNAPSHOT\s+'(-?\d+)'", re.IGNORECASE)
@@ -42,14 +47,16 @@ class EngineCatalog:
         service: CatalogService,
         reflections: ReflectionCommands,
         system_table: Callable[[Path], pa.Table | None],
+        access: Access,
         on_resolve: Callable[[], None] = lambda: None,
-        user: Callable[[], str] = lambda: "",
+        on_query: Callable[[str], None] = lambda entity_id: None,
     ) -> None:
         self._service = service
         self._reflections = reflections
         self._system_table = system_table
+        self._access = access
         self._on_resolve = on_resolve
-        self._user = user
+        self._on_query = on_query
 
     # Names ------------------------------------------------------------------------------------------------------
 
@@ -59,6 +66,8 @@ class EngineCatalog:
         for candidate in _candidates(path, context):
             found = self._lookup(candidate)
             if found is not None:
+                if not isinstance(found, SystemTable):
+                    self._access.need("SELECT", found.path)
                 return found
         if len(path) == 1:
             raise NotFound(f"Object '{path[0]}' not found")
@@ -72,7 +81,9 @@ class EngineCatalog:
             return None if data is None else SystemTable(path, data)
         entity = self._service.entities.find(path)
         if entity is not None and entity.kind == "view":
-            return View(entity.path, entity.body["sql"], tuple(entity.body["context"]))
+            return View(
+                entity.path, entity.body["sql"], tuple(entity.body["context"]), str(entity.body.get("owner", ""))
+            )
         root = self._service.entities.find(path[:1])
         if root is None or root.kind != "source":
             return None
@@ -87,14 +98,80 @@ class EngineCatalog:
 
     def _file_table(self, entity: Entity, source: S3Source) -> FileTable:
         known = self._service.known_metadata(entity)
+        self._on_query(entity.id)
+        if MetadataPolicy.of(self._service.root(entity.path)).due_at_query(known.refreshed_at):
+            self._service.refresh_by_policy(entity)
+            known = self._service.known_metadata(entity)
+        options = dict(entity.body.get("format", {}))
+        if options.get("type") == "Delta":
+            options["version"] = known.files[0].etag
         return FileTable(
             path=entity.path,
             files=tuple(file.uri for file in known.files),
-            format="Parquet",
+            format=options.get("type", "Parquet"),
             access=source.access,
             columns=tuple((field.name, type_text(field.type)) for field in known.columns),
-            format_options=entity.body.get("format", {}),
+            format_options=options,
         )
+
+    # Privileges -------------------------------------------------------------------------------------------------
+
+    def permit(self, statement: object, context: Path) -> None:
+        """Raises PermissionDenied unless the user may run such a statement on the objects it names."""
+
+        def full(path: Path) -> Path:
+            return self._known_path((*context, *path) if len(path) == 1 else path)
+
+        permits.check(self._access, statement, full, lambda path: self._service.entities.find(path) is not None)
+
+    def _known_path(self, path: Path) -> Path:
+        """A schema quoted as one identifier with dots is taken apart where only that names something."""
+        if path and self._service.entities.find(path[:1]) is None:
+            return tuple(part for name in path[:-1] for part in name.split(".")) + path[-1:]
+        return path
+
+    def on_behalf(self, view: View) -> AbstractContextManager[None]:
+        """What a view reads is read with its owner's privileges; a view of the server's own may read everything."""
+        return acting.as_user(view.owner or None)
+
+    def grant(self, statement: Grant) -> str:
+        """GRANT and REVOKE of privileges on an object."""
+        revoke = statement.revoke
+        self._access.need_enterprise("REVOKE" if revoke else "GRANT")
+        path = self._known_path(statement.path)
+        kind = _GRANTED_ON[statement.object_type]
+        if path:
+            item = self._service.by_path(path)
+            kind = object_type(item)
+            path = item.path
+        change = self._access.revoke if revoke else self._access.grant
+        change(statement.grantee_type, statement.grantee, statement.privileges, kind, path)
+        what = ", ".join(statement.privileges)
+        words = f"revoked from {statement.grantee}" if revoke else f"granted to {statement.grantee}"
+        return f"Privilege [{what}] on [{names.dotted(path) or kind}] {words}."
+
+    def create_role(self, name: str) -> str:
+        self._access.need("CREATE ROLE", ())
+        self._access.create_role(name)
+        return f"Role [{name}] created."
+
+    def drop_role(self, name: str) -> str:
+        self._access.need_enterprise("DROP ROLE")
+        self._access.need("CREATE ROLE", ())
+        self._access.drop_role(self._access.role_named(name))
+        return f"Role [{name}] dropped."
+
+    def grant_role(self, role: str, grantee_type: str, grantee: str) -> str:
+        self._access.need_enterprise("GRANT ROLE")
+        self._access.need("CREATE ROLE", ())
+        self._access.add_member(self._access.role_named(role), grantee_type, grantee)
+        return f"Role [{role}] granted to {grantee_type} [{grantee}]."
+
+    def revoke_role(self, role: str, grantee_type: str, grantee: str) -> str:
+        self._access.need_enterprise("REVOKE ROLE")
+        self._access.need("CREATE ROLE", ())
+        self._access.remove_member(self._access.role_named(role), grantee_type, grantee)
+        return f"Role [{role}] revoked from {grantee_type} [{grantee}]."
 
     def file_versions(self) -> Mapping[names.Key, str]:
         """The version of every promoted table's metadata."""
@@ -111,10 +188,15 @@ class EngineCatalog:
             raise UnsupportedError(
                 f"[{root.name}] does not support tables: CREATE TABLE needs a source of type RESTCATALOG"
             )
+        known = self._service.entities.find(path)
+        if known is not None and known.kind == "view":
+            raise ValidationError(
+                f"A view with given name [{known.name}] already exists in schema [{names.dotted(path[:-1])}]."
+            )
         return source.target((root.name, *path[1:]))
 
     def table_changed(self, path: Path) -> None:
-        self._service.table_changed(path)
+        self._service.table_changed(path, owner=acting.user() or "")
 
     def refresh_metadata(self, path: Path, options: Mapping[str, object]) -> str:
         """ALTER PDS ... REFRESH METADATA; options: files, partitions, promotion, update, missing."""
@@ -167,15 +249,39 @@ class EngineCatalog:
     # Views and folders ------------------------------------------------------------------------------------------
 
     def put_view(self, path: Path, sql: str, context: Path, columns: pa.Schema, *, replace: bool) -> None:
-        self._service.put_view(path, sql, context, columns, replace=replace, owner=self._user())
+        self._service.put_view(path, sql, context, columns, replace=replace, owner=acting.user() or "")
 
     def drop_view(self, path: Path, *, if_exists: bool) -> None:
         if not self._service.drop_view(path) and not if_exists:
             raise ValidationError(f"Unknown view [{names.dotted(path)}].")
 
+    def put_function(self, path: Path, definition: Mapping[str, object], *, replace: bool) -> None:
+        """Keep a user-defined function. `definition`: arguments, returns, scalar, text, as SQL wrote them."""
+        self._service.put_function(path, definition, replace=replace, owner=acting.user() or "")
+
+    def drop_function(self, path: Path, *, if_exists: bool) -> bool:
+        """False when there is none and `if_exists`; NotFound otherwise."""
+        found = self._service.entities.find(path)
+        if found is None or found.kind != "function":
+            if if_exists:
+                return False
+            raise NotFound(f"Function [{names.dotted(path)}] not found.")
+        self._access.need("ALTER", found.path)
+        self._service.delete(found, None)
+        return True
+
+    def function(self, path: Path, context: Path) -> Mapping[str, object] | None:
+        """The definition of a function that the user may call, or None."""
+        for candidate in _candidates(path, context):
+            found = self._service.entities.find(candidate)
+            if found is not None and found.kind == "function":
+                self._access.need("SELECT", found.path)
+                return found.body
+        return None
+
     def create_folder(self, path: Path, *, if_not_exists: bool) -> str:
         try:
-            self._service.create_folder(path)
+            self._service.create_folder(path, owner=acting.user() or "")
         except ConcurrentModification:
             if not if_not_exists:
                 raise
@@ -226,6 +332,17 @@ class EngineCatalog:
         if not isinstance(item, Entity) or item.kind not in ("view", "table"):
             raise NotFound(f"Unable to find dataset {names.quoted(path)}")
         return item
+
+
+_GRANTED_ON = {"VDS": "VIEW", "PDS": "TABLE", "PROJECT": "SYSTEM", "CATALOG": "SOURCE", "SCHEMA": "FOLDER"} | {
+    kind: kind for kind in ("TABLE", "VIEW", "FOLDER", "SOURCE", "SPACE", "SYSTEM")
+}
+
+
+def object_type(item: Item) -> str:
+    """What privileges call an object: the keys of access.AVAILABLE."""
+    kind = item.kind.upper()
+    return {"HOME": "SPACE", "FILE": "FOLDER"}.get(kind, kind)
 
 
 def _candidates(path: Path, context: Path) -> list[Path]:

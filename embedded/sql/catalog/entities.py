@@ -14,11 +14,12 @@ from psycopg.types.json import Jsonb
 
 from embedded.sql import clock
 from embedded.sql.catalog import names
+from embedded.sql.catalog.vault import Vault
 from embedded.sql.database import Database, Row
 from embedded.sql.datasets import Path
-from embedded.sql.errors import ConcurrentModification, NotFound
+from embedded.sql.errors import ConcurrentModification, NameTaken, NotFound
 
-Kind = Literal["home", "space", "source", "folder", "view", "table"]
+Kind = Literal["home", "space", "source", "folder", "view", "table", "function"]
 
 
 @dataclass(frozen=True)
@@ -45,17 +46,37 @@ class Entity:
 class EntityStore:
     """One process owns the rows, so memory is the truth for readers; PostgreSQL is written first."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, vault: Vault) -> None:
         self._database = database
+        self._vault = vault
         self.guard = threading.RLock()  # held across check and write
         self._by_key: dict[names.Key, Entity] = {}
         self._by_id: dict[str, Entity] = {}
 
     def load(self) -> None:
-        entities = [_entity(row) for row in self._database.rows("select * from entities")]
+        """Read everything. Raises VaultError when the secrets cannot be read with the keys at hand."""
+        rows = self._database.rows("select * from entities")
+        entities = [self._entity(row) for row in rows]
+        for row, entity in zip(rows, entities, strict=True):
+            if self._vault.stale(row["secrets"]):
+                self._database.execute(
+                    "update entities set secrets = %s where id = %s",
+                    (Jsonb(self._vault.lock(entity.secrets)), entity.id),
+                )
         with self.guard:
             self._by_key = {entity.key: entity for entity in entities}
             self._by_id = {entity.id: entity for entity in entities}
+
+    def _entity(self, row: Row) -> Entity:
+        return Entity(
+            kind=row["kind"],
+            path=tuple(row["path"]),
+            body=row["body"],
+            secrets=self._vault.open(row["secrets"], row["path"][-1]),
+            id=str(row["id"]),
+            tag=row["tag"],
+            created_at=row["created_at"],
+        )
 
     # Reading ----------------------------------------------------------------------------------------------------
 
@@ -97,7 +118,7 @@ class EntityStore:
         """
         with self.guard:
             if entity.key in self._by_key:
-                raise ConcurrentModification(f"An object already exists with that name: {names.dotted(entity.path)}")
+                raise NameTaken(f"An object already exists with that name: {names.dotted(entity.path)}")
             if connection is not None:
                 self._insert(entity, connection)
                 return entity
@@ -118,7 +139,7 @@ class EntityStore:
                 entity.tag,
                 entity.created_at,
                 Jsonb(dict(entity.body)),
-                Jsonb(dict(entity.secrets)),
+                Jsonb(self._vault.lock(entity.secrets)),
             ),
         )
 
@@ -130,7 +151,7 @@ class EntityStore:
         with self.guard:
             self._database.execute(
                 "update entities set body = %s, secrets = %s, tag = %s where id = %s",
-                (Jsonb(dict(changed.body)), Jsonb(dict(changed.secrets)), changed.tag, changed.id),
+                (Jsonb(dict(changed.body)), Jsonb(self._vault.lock(changed.secrets)), changed.tag, changed.id),
             )
             self.remember(changed)
         return changed
@@ -158,15 +179,3 @@ def check_tag(entity: Entity, tag: str | None) -> None:
         raise ConcurrentModification(
             f"The entity {names.dotted(entity.path)} has been modified since tag [{tag}]: read it again"
         )
-
-
-def _entity(row: Row) -> Entity:
-    return Entity(
-        kind=row["kind"],
-        path=tuple(row["path"]),
-        body=row["body"],
-        secrets=row["secrets"],
-        id=str(row["id"]),
-        tag=row["tag"],
-        created_at=row["created_at"],
-    )

@@ -63,9 +63,15 @@ _SIZES = {"BOOLEAN": 1, "INTEGER": 32, "BIGINT": 64, "FLOAT": 24, "DOUBLE": 53, 
 class InformationSchema:
     """`system_tables` lists the sys tables, which appear here too."""
 
-    def __init__(self, service: CatalogService, system_tables: Callable[[], dict[str, pa.Schema]]) -> None:
+    def __init__(
+        self,
+        service: CatalogService,
+        system_tables: Callable[[], dict[str, pa.Schema]],
+        visible: Callable[[Path], bool] = lambda path: True,
+    ) -> None:
         self._service = service
         self._system_tables = system_tables
+        self._visible = visible
 
     def table(self, name: str) -> pa.Table | None:
         """One table by name, or None. A source that is away leaves its tables out, as in Dremio; the log says so."""
@@ -100,22 +106,28 @@ class InformationSchema:
         # Folders between a source and its promoted tables have no rows.
         for table in self._service.entities.of_kind("table"):
             paths.update(table.path[:depth] for depth in range(1, len(table.path)))
-        return sorted(paths)
+        return sorted(path for path in paths if self._visible(path))
 
     def _schemata(self) -> Iterator[tuple[Any, ...]]:
         for path in [*self._containers(), ("INFORMATION_SCHEMA",), ("sys",)]:
             yield (_CATALOG, names.dotted(path), "<owner>", "SIMPLE", "NO")
 
     def _live(self) -> Iterator[Path]:
-        yield from self._from_sources(lambda root: self._service.source(root).tables())
+        for path in self._from_sources(lambda root: self._service.source(root).tables()):
+            if self._visible(path):
+                yield path
 
     def _promoted(self) -> list[Entity]:
-        return [entity for entity in self._service.entities.of_kind("table") if not entity.body.get("live")]
+        tables = self._service.entities.of_kind("table")
+        return [entity for entity in tables if not entity.body.get("live") and self._visible(entity.path)]
+
+    def _known_views(self) -> list[Entity]:
+        return [entity for entity in self._service.entities.of_kind("view") if self._visible(entity.path)]
 
     def _tables(self) -> Iterator[tuple[Any, ...]]:
         for path in [entity.path for entity in self._promoted()] + list(self._live()):
             yield (_CATALOG, names.dotted(path[:-1]), path[-1], "TABLE")
-        for view in self._service.entities.of_kind("view"):
+        for view in self._known_views():
             yield (_CATALOG, names.dotted(view.path[:-1]), view.name, "VIEW")
         for name in _SCHEMAS:
             yield (_CATALOG, "INFORMATION_SCHEMA", name, "SYSTEM_TABLE")
@@ -123,11 +135,11 @@ class InformationSchema:
             yield (_CATALOG, "sys", name, "SYSTEM_TABLE")
 
     def _views(self) -> Iterator[tuple[Any, ...]]:
-        for view in self._service.entities.of_kind("view"):
+        for view in self._known_views():
             yield (_CATALOG, names.dotted(view.path[:-1]), view.name, view.body["sql"])
 
     def _columns(self) -> Iterator[tuple[Any, ...]]:
-        for entity in [*self._promoted(), *self._service.entities.of_kind("view")]:
+        for entity in [*self._promoted(), *self._known_views()]:
             yield from self._safely(entity.path, lambda: self._service.columns(entity))  # noqa: B023 - called at once
         for path in self._live():
             source = self._service.source(self._service.root(path))

@@ -7,20 +7,20 @@ pipeline that forgets to refresh must find that out here and not in production.
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Literal
+from typing import Any, Literal
 
 import psycopg
 import pyarrow as pa
 from psycopg.types.json import Jsonb
 
 from embedded.sql import clock
-from embedded.sql.catalog import names, parquet
+from embedded.sql.catalog import formats, names, parquet
 from embedded.sql.catalog.s3_source import S3Source
 from embedded.sql.database import Database, Row
-from embedded.sql.datasets import Path
+from embedded.sql.datasets import Path, S3Access
 from embedded.sql.engine.datatypes import parse_type, type_text
 from embedded.sql.errors import ValidationError
 
@@ -147,15 +147,24 @@ def columns_from(pairs: Sequence[Sequence[str]]) -> pa.Schema:
     return pa.schema([pa.field(name, parse_type(kind)) for name, kind in pairs])
 
 
+Describe = Callable[[tuple[str, ...], str, S3Access, Mapping[str, object]], Sequence[tuple[str, str]]]
+"""The engine's look into files: name and Dremio type of each column."""
+
+
 def learn(
-    source: S3Source, path: Path, before: Metadata | None, only: Sequence[str] = ()
+    source: S3Source,
+    path: Path,
+    format_: Mapping[str, Any],
+    before: Metadata | None,
+    describe: Describe,
+    only: Sequence[str] = (),
 ) -> tuple[Change, Metadata | None]:
-    """List the files of a promoted path and read the footers of the new ones.
+    """List the files of a promoted path and look into the new ones.
 
     With `only` (file names inside the folder) other files stay as they were. MISSING: no file is left.
-    Raises DataReadError for a file that is not Parquet, ValidationError for columns that cannot be united.
+    Raises DataReadError for a file of another format, ValidationError for columns that cannot be united.
     """
-    listed = source.files(path[1:])
+    listed = formats.listed(source, path, format_["type"])
     if not listed:
         return "MISSING", None
     known = {file.uri: file for file in before.files} if before else {}
@@ -165,12 +174,17 @@ def learn(
     new = [(u, o) for u, o in listed if u not in known or (known[u].etag, known[u].size) != (o.etag, o.size)]
     if before is not None and not new and len(listed) == len(known):
         return "UNCHANGED", before
-    footers = parquet.read_footers([uri for uri, _ in new], source.access)
-    rows = {footer.uri: footer.rows for footer in footers}
+    if format_["type"] == formats.PARQUET:
+        # When every file is new nothing binds us to the old columns.
+        base = before.columns if before is not None and len(new) < len(listed) else None
+        footers = parquet.read_footers([uri for uri, _ in new], source.access)
+        rows = {footer.uri: footer.rows for footer in footers}
+        columns = parquet.merge(base, footers, names.dotted(path))
+    else:
+        rows = {}
+        options = {**format_, "version": listed[0][1].etag}
+        columns = columns_from(describe(tuple(uri for uri, _ in listed), format_["type"], source.access, options))
     files = tuple(KnownFile(u, o.size, o.etag, rows.get(u, known[u].rows if u in known else 0)) for u, o in listed)
-    # When every file is new nothing binds us to the old columns.
-    base = before.columns if before is not None and len(new) < len(listed) else None
-    columns = parquet.merge(base, footers, names.dotted(path))
     if not columns.names:
         raise ValidationError(f"The files of {names.dotted(path)} have no columns")
     return "CHANGED", Metadata((before.version if before else 0) + 1, clock.now(), columns, files)

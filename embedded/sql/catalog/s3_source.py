@@ -95,6 +95,23 @@ class S3Source:
             raise object_listing.explain(error, self._entity.name) from error
         return sorted((f"s3://{bucket}/{item.key}", item) for item in found)
 
+    def everything(self, sub: Path) -> list[tuple[str, StoredObject]]:
+        """URI and facts of every object of a folder, hidden ones too: logs and metadata of table formats."""
+        bucket, key = self.location(sub)
+        try:
+            return [(f"s3://{bucket}/{o.key}", o) for o in object_listing.objects(self._client, bucket, f"{key}/")]
+        except STORE_ERRORS as error:
+            raise object_listing.explain(error, self._entity.name) from error
+
+    def read(self, uri: str) -> bytes:
+        """A small object's content."""
+        bucket, _, key = uri.removeprefix("s3://").partition("/")
+        try:
+            content: bytes = self._client.get_object(Bucket=bucket, Key=key)["Body"].read()
+        except STORE_ERRORS as error:
+            raise object_listing.explain(error, self._entity.name) from error
+        return content
+
     def table(self, path: Path) -> Dataset | None:
         return None
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -9,16 +10,19 @@ from typing import Any, Literal
 
 import pyarrow as pa
 
-from embedded.sql.catalog import metadata, names, sources
+from embedded.sql import acting, clock
+from embedded.sql.catalog import formats, metadata, names, sources
 from embedded.sql.catalog.entities import Entity, EntityStore, check_tag
 from embedded.sql.catalog.iceberg_source import IcebergSource
 from embedded.sql.catalog.metadata import Metadata, MetadataStore
+from embedded.sql.catalog.policy import MetadataPolicy
 from embedded.sql.catalog.postgres_source import PostgresSource
 from embedded.sql.catalog.s3_source import S3Source
 from embedded.sql.catalog.sources import Child, Source
+from embedded.sql.catalog.vault import Vault
 from embedded.sql.database import Database
 from embedded.sql.datasets import Path
-from embedded.sql.errors import ConcurrentModification, NotFound, SqlError, ValidationError
+from embedded.sql.errors import ConcurrentModification, NameTaken, NotFound, SqlError, ValidationError
 
 log = logging.getLogger(__name__)
 
@@ -46,12 +50,19 @@ Item = Entity | Place
 
 
 class CatalogService:
-    """`describe(sql, context)` is the engine's: the columns of a view, or an error."""
+    """`describe` and `describe_files` are the engine's: the columns of a view or of files, or an error."""
 
-    def __init__(self, database: Database, describe: Callable[[str, Path], pa.Schema]) -> None:
+    def __init__(
+        self,
+        database: Database,
+        vault: Vault,
+        describe: Callable[[str, Path], pa.Schema],
+        describe_files: metadata.Describe,
+    ) -> None:
         self._database = database
         self._describe = describe
-        self.entities = EntityStore(database)
+        self._describe_files = describe_files
+        self.entities = EntityStore(database, vault)
         self.metadata = MetadataStore(database)
         self._sources: dict[str, tuple[str, Source]] = {}  # entity id -> tag, source
         self.on_removed: list[Callable[[Sequence[Entity]], None]] = []
@@ -115,11 +126,11 @@ class CatalogService:
             return None
         return Place((root.name, *sub[:-1], match.name), match.kind)
 
-    def _register(self, path: Path) -> Entity:
-        """The row of a table that its source knows: its id, reflections, wiki and tags hang on it."""
+    def _register(self, path: Path, owner: str = "") -> Entity:
+        """The row of a table that its source knows: its id, owner, reflections, wiki and tags hang on it."""
         with self.entities.guard:
             known = self.entities.find(path)
-            return known or self.entities.insert(Entity("table", path, {"live": True}))
+            return known or self.entities.insert(Entity("table", path, {"live": True, "owner": owner}))
 
     def by_id(self, entity_id: str) -> Item:
         """An id is a UUID, or `dremio:/source/folder` for what has no row. Raises NotFound."""
@@ -186,11 +197,18 @@ class CatalogService:
         if self.entities.find((f"@{user}",)) is None:
             self.entities.insert(Entity("home", (f"@{user}",)))
 
-    def create_space(self, name: str) -> Entity:
-        names.check_root(name)
-        return self.entities.insert(Entity("space", (name,)))
+    def owner(self, path: Path) -> str | None:
+        """The name of the user who owns exactly this object, if one does."""
+        entity = self.entities.find(path)
+        if entity is None:
+            return None
+        return entity.name.removeprefix("@") if entity.kind == "home" else entity.body.get("owner") or None
 
-    def create_folder(self, path: Path) -> Entity | Place:
+    def create_space(self, name: str, *, owner: str = "") -> Entity:
+        names.check_root(name)
+        return self.entities.insert(Entity("space", (name,), {"owner": owner}))
+
+    def create_folder(self, path: Path, *, owner: str = "") -> Entity | Place:
         """A folder of a space, or the namespace of an Iceberg catalog. 409 when it exists."""
         if len(path) < 2:
             raise ValidationError("A folder needs a parent: path must have at least two parts")
@@ -200,14 +218,14 @@ class CatalogService:
             return self._create_source_folder(root, path)
         with self.entities.guard:
             self._check_parent(path)
-            return self.entities.insert(Entity("folder", self._spelled_parent(path) + path[-1:]))
+            return self.entities.insert(Entity("folder", self._spelled_parent(path) + path[-1:], {"owner": owner}))
 
     def _create_source_folder(self, root: Entity, path: Path) -> Place:
         source = self.source(root)
         if not isinstance(source, IcebergSource):
             raise ValidationError("Can not create a folder inside a [SOURCE]")
         if not source.create_namespace(path[1:]):
-            raise ConcurrentModification(f"An object already exists with that name: {names.dotted(path)}")
+            raise NameTaken(f"An object already exists with that name: {names.dotted(path)}")
         return Place((root.name, *path[1:]), "folder")
 
     def _check_parent(self, path: Path) -> None:
@@ -232,7 +250,7 @@ class CatalogService:
         """Raises ValidationError when the source does not answer: a typing error shows at once."""
         names.check_root(name)
         if self.entities.find((name,)) is not None:
-            raise ConcurrentModification(f"An object already exists with that name: {name}")
+            raise NameTaken(f"An object already exists with that name: {name}")
         public, secrets = sources.split(kind, config, {})
         entity = Entity("source", (name,), {**options, "type": kind, "config": public}, secrets)
         self._check_source(entity)
@@ -247,7 +265,7 @@ class CatalogService:
                 f"The type of source [{entity.name}] cannot change from {entity.body['type']} to {kind}"
             )
         public, secrets = sources.split(kind, config, entity.secrets)
-        body = {**options, "type": kind, "config": public}
+        body = {"owner": entity.body.get("owner", ""), **options, "type": kind, "config": public}
         self._check_source(Entity("source", entity.path, body, secrets))
         return self.entities.update(entity, body, secrets)
 
@@ -263,17 +281,12 @@ class CatalogService:
     ) -> Entity:
         """Create or replace, in one statement of PostgreSQL: readers see the old text or the new one."""
         names.check_dataset(path[-1])
-        root = self.root(path)
-        if root.kind == "source":
-            raise ValidationError(
-                f"Cannot create view [{names.dotted(path)}]: views live in spaces, and [{root.name}] is a source"
-            )
+        path = self._place_of_view(path)
         body = {"sql": sql, "context": list(context), "columns": metadata.columns_to(columns), "owner": owner}
         with self.entities.guard:
             known = self.entities.find(path)
             if known is None:
-                self._check_parent(path)
-                return self.entities.insert(Entity("view", self._spelled_parent(path) + path[-1:], body))
+                return self.entities.insert(Entity("view", path, body))
             if known.kind != "view":
                 raise ValidationError(
                     f"A non-view table with given name [{known.name}] already exists in schema "
@@ -288,35 +301,68 @@ class CatalogService:
             self._tell_changed(changed)
         return changed
 
+    def _place_of_view(self, path: Path) -> Path:
+        """The path as its parents are spelled. A catalog of Iceberg tables holds views too, beside them."""
+        root = self.root(path)
+        if root.kind != "source":
+            self._check_parent(path)
+            return self._spelled_parent(path) + path[-1:]
+        source = self.source(root)
+        if not isinstance(source, IcebergSource):
+            raise ValidationError(
+                f"Cannot create view [{names.dotted(path)}]: views live in spaces, and [{root.name}] is a source"
+            )
+        target = source.target((root.name, *path[1:])).path
+        if source.table(target) is not None:
+            raise ValidationError(
+                f"A non-view table with given name [{path[-1]}] already exists in schema [{names.dotted(path[:-1])}]."
+            )
+        return target
+
     def save_view(self, path: Path, sql: str, context: Path, *, owner: str) -> Entity:
         """Create a view over REST: 409 when the path is taken."""
         if not path or len(path) < 2:
             raise ValidationError("A view needs a space: path must have at least two parts")
         if self.entities.find(path) is not None:
-            raise ConcurrentModification(f"An object already exists with that name: {names.dotted(path)}")
+            raise NameTaken(f"An object already exists with that name: {names.dotted(path)}")
         return self.put_view(path, sql, context, self._describe(sql, context), replace=False, owner=owner)
 
     def update_view(self, entity: Entity, tag: str | None, sql: str, context: Path, *, owner: str) -> Entity:
         check_tag(entity, tag)
         return self.put_view(entity.path, sql, context, self._describe(sql, context), replace=True, owner=owner)
 
+    # Functions --------------------------------------------------------------------------------------------------
+
+    def put_function(self, path: Path, definition: Mapping[str, Any], *, replace: bool, owner: str) -> Entity:
+        """A user-defined function in a space or folder. Raises NameTaken, ValidationError."""
+        names.check_dataset(path[-1])
+        if self.root(path).kind == "source":
+            raise ValidationError(f"Cannot create function [{names.dotted(path)}]: functions live in spaces")
+        body = {**definition, "owner": owner, "lastModified": clock.iso(clock.now())}
+        with self.entities.guard:
+            known = self.entities.find(path)
+            if known is None:
+                self._check_parent(path)
+                return self.entities.insert(Entity("function", self._spelled_parent(path) + path[-1:], body))
+            if known.kind != "function" or not replace:
+                raise NameTaken(f"An object already exists with that name: {names.dotted(path)}")
+            return self.entities.update(known, body)
+
     # Promoted tables --------------------------------------------------------------------------------------------
 
     def promote(self, path: Path, format_: Mapping[str, Any]) -> Entity:
         """Make a folder or file of an S3 source a table: row and metadata in one transaction."""
-        kind = str(format_.get("type", "Parquet"))
-        if kind.lower() != "parquet":
-            raise ValidationError(f"Format [{kind}] is not supported: only Parquet can be promoted here")
+        chosen = formats.checked(format_)
         root = self.root(path)
         source = self._s3(root)
         path = (root.name, *path[1:])
-        change, learned = metadata.learn(source, path, None)
+        change, learned = metadata.learn(source, path, chosen, None, self._describe_files)
         if change == "MISSING" or learned is None:
-            raise ValidationError(f"[{names.dotted(path)}] holds no files: there is nothing to promote")
-        entity = Entity("table", path, {"format": {**format_, "type": "Parquet"}})
+            raise formats.missing(path, chosen["type"])
+        entity = Entity("table", path, {"format": chosen, "owner": acting.user() or ""})
         with self.entities.guard:
             if self.entities.find(path) is not None:
-                raise ConcurrentModification(f"An object already exists with that name: {names.dotted(path)}")
+                raise NameTaken(f"An object already exists with that name: {names.dotted(path)}")
             with self._database.transaction() as connection:
                 self.entities.insert(entity, connection)
                 self.metadata.write(entity.id, learned, connection)
@@ -334,7 +380,8 @@ class CatalogService:
     def refresh(self, entity: Entity, *, only: Sequence[str] = (), delete_missing: bool = True) -> metadata.Change:
         """Look at the files again. MISSING: none is left, and the table is gone if `delete_missing`."""
         before = self.metadata.get(entity.id)
-        change, learned = metadata.learn(self._s3(self.root(entity.path)), entity.path, before, only)
+        source = self._s3(self.root(entity.path))
+        change, learned = metadata.learn(source, entity.path, entity.body["format"], before, self._describe_files, only)
         if change == "MISSING":
             if delete_missing:
                 self._delete([entity])
@@ -348,15 +395,44 @@ class CatalogService:
             self._tell_changed(entity)
         return change
 
-    def table_changed(self, path: Path) -> None:
-        """A table of a live source was created, written or dropped through us."""
+    def reformat(self, entity: Entity, format_: Mapping[str, Any]) -> Entity:
+        """Read a promoted table's files with another format or other options; the old ones stay when that fails."""
+        chosen = formats.checked(format_)
+        before = self.metadata.get(entity.id)
+        source = self._s3(self.root(entity.path))
+        change, learned = metadata.learn(source, entity.path, chosen, None, self._describe_files)
+        if change == "MISSING" or learned is None:
+            raise formats.missing(entity.path, chosen["type"])
+        learned = dataclasses.replace(learned, version=(before.version if before else 0) + 1)
+        with self.entities.guard:
+            changed = self.entities.update(entity, {**entity.body, "format": chosen})
+            self.metadata.save(entity.id, learned)
+        self._tell_changed(changed)
+        return changed
+
+    def refresh_by_policy(self, entity: Entity) -> None:
+        """What the source's metadata policy asks for when metadata have grown old."""
+        policy = self.root(entity.path).body.get("metadataPolicy") or {}
+        self.refresh(entity, delete_missing=bool(policy.get("deleteUnavailableDatasets", True)))
+
+    def metadata_expired(self, entity: Entity) -> bool:
+        """Whether the metadata of a promoted table is older than its source's datasetExpireAfterMs."""
+        known = self.metadata.get(entity.id)
+        policy = MetadataPolicy.of(self.root(entity.path))
+        return known is None or policy.expired(known.refreshed_at)
+
+    def table_changed(self, path: Path, *, owner: str = "") -> None:
+        """A table of a live source was created, written or dropped through us; `owner` is who made a new one."""
         root = self.root(path)
         source = self.source(root)
         source.forget(path)
         entity = self.entities.find(path)
+        table = source.table(path)
         if entity is None:
+            if table is not None and owner:
+                self._register(table.path, owner)
             return
-        if source.table(path) is None:
+        if table is None:
             self._delete([entity])
         else:
             self._tell_changed(entity)

@@ -102,6 +102,13 @@ SCHEMAS: dict[str, pa.Schema] = {
     "privileges": pa.schema(
         [(name, _TEXT) for name in ("grantee_id", "grantee_type", "privilege", "object_id", "object_type")]
     ),
+    "roles": pa.schema(
+        [(name, _TEXT) for name in ("role_id", "role_name", "role_type", "owner_id", "owner_type", "created_by")]
+    ),
+    "membership": pa.schema([(name, _TEXT) for name in ("role_name", "member_name", "member_type")]),
+    "users": pa.schema(
+        [(name, _TEXT) for name in ("user_id", "user_name", "user_type", "owner_id", "owner_type", "created_by")]
+    ),
     "options": pa.schema([(name, _TEXT) for name in ("name", "kind", "type", "status", "value")]),
 }
 

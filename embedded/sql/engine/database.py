@@ -24,7 +24,7 @@ from embedded.sql.engine.postgres import passfile_entry
 from embedded.sql.engine.settle import make_variants
 from embedded.sql.errors import Cancelled, DataReadError, ResourceError, SqlError, UnsupportedError, ValidationError
 
-EXTENSIONS = ("httpfs", "avro", "iceberg", "postgres_scanner")
+EXTENSIONS = ("httpfs", "avro", "iceberg", "delta", "postgres_scanner")
 _MACROS = Path(__file__).with_name("functions.sql")
 
 

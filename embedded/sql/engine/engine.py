@@ -12,6 +12,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from embedded.sql import acting
 from embedded.sql.datasets import Catalog, IcebergTable, Materialization, Outcome, Path, S3Access, Session
 from embedded.sql.engine import ddl, dml, listings
 from embedded.sql.engine import statements as st
@@ -42,8 +43,9 @@ class Engine:
     def execute(self, sql: str, session: Session, *, cancelled: Flag | None = None) -> Outcome:
         """Run one statement to its end. Raises SqlError subclasses only; Cancelled when `cancelled` or `interrupt`."""
         statement = parse_statement(sql)
-        with self.database.job(session.job_id, cancelled or NeverSet()) as job:
+        with acting.as_user(session.user), self.database.job(session.job_id, cancelled or NeverSet()) as job:
             run = Run(self, job, session)
+            self.catalog.permit(statement, session.context)
             try:
                 table = run.statement(statement)
             except RecursionError:

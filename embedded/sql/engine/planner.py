@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 import pyarrow as pa
 from sqlglot import exp
 
+from embedded.sql import acting
 from embedded.sql.datasets import Catalog, Dataset, IcebergTable, Path, SystemTable, View
 from embedded.sql.engine.database import Job
 from embedded.sql.engine.datatypes import quote
@@ -192,7 +193,8 @@ class Plan:
     def named(self, path: Path, version: Version | None, context: Path) -> Source:
         # A reflection stands for the whole table only in trees that use no other column, hence the names in the key.
         names = frozenset(self._names) if self._names is not None else None
-        key: Key = (tuple(p.lower() for p in path), version, tuple(p.lower() for p in context), names)
+        # The user too: what a view may read for its owner is not thereby open to its reader.
+        key: Key = (tuple(p.lower() for p in path), version, tuple(p.lower() for p in context), names, acting.user())
         if known := self.sources.get(key):
             return known
         return self._keep(key, resolve(self.catalog, path, context), version)
@@ -220,7 +222,8 @@ class Plan:
             raise ValidationError(f"View '{dotted(view.path)}' is nested too deeply.")
         self._expanding.append(name)
         try:
-            return self.query(view.sql, view.context)
+            with self.catalog.on_behalf(view):
+                return self.query(view.sql, view.context)
         finally:
             self._expanding.pop()
 
@@ -230,7 +233,7 @@ class Plan:
         if not isinstance(call, exp.Anonymous) or call.name.upper() != "TABLE" or len(call.expressions) != 1:
             raise ParseError("Failure parsing the query. A table function must be written TABLE(function(...)).")
         inner = call.expressions[0]
-        key: Key = ("TABLE", inner.sql(), tuple(context))
+        key: Key = ("TABLE", inner.sql(), tuple(context), acting.user())
         if known := self.sources.get(key):
             return known
 
@@ -300,7 +303,8 @@ class Plan:
         if plain is None:
             return None
         inner, renamed = plain
-        below = resolve(self.catalog, tuple(part.name for part in inner.parts), dataset.context)
+        with self.catalog.on_behalf(dataset):
+            below = resolve(self.catalog, tuple(part.name for part in inner.parts), dataset.context)
         return (below, _version(inner), renamed) if isinstance(below, IcebergTable) else None
 
     def only_path(self) -> Path:

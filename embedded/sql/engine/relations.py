@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -187,20 +188,48 @@ def file_source(
         return f"read_json({file_list(list(files))}, hive_partitioning = false, columns = {{{columns}}})"
     if file_format == "Text":
         return _csv(files, given, schema)
+    if file_format in _WHOLE:
+        return _WHOLE[file_format](files[0], given)
     raise UnsupportedError(f"Files of format [{file_format}] cannot be read by this server.")
+
+
+def _delta(location: str, options: dict[str, object]) -> str:
+    return f"delta_scan({literal(location)}, version = {int(str(options['version']))})"
+
+
+_WHOLE: dict[str, Callable[[str, dict[str, object]], str]] = {
+    "Delta": _delta,
+    "Iceberg": lambda location, options: f"iceberg_scan({literal(location)})",
+}
+"""Formats whose one location stands for the whole table."""
 
 
 def _csv(files: tuple[str, ...], options: dict[str, object], schema: pa.Schema) -> str:
     columns = ", ".join(f"{literal(f.name)}: {literal(duckdb_type(f.type))}" for f in schema)
-    settings = {
+    settings = {**_csv_settings(options), "auto_detect": "false", "null_padding": "true", "columns": f"{{{columns}}}"}
+    return f"read_csv({file_list(list(files))}, " + ", ".join(f"{k} = {v}" for k, v in settings.items()) + ")"
+
+
+def _csv_settings(options: dict[str, object]) -> dict[str, str]:
+    """DuckDB's names for the options of Dremio's format Text."""
+    return {
         "delim": literal(str(options.get("fieldDelimiter", ","))),
         "quote": literal(str(options.get("quote", '"'))),
         "escape": literal(str(options.get("escape", '"'))),
+        "comment": literal(str(options.get("comment", "#"))),
+        "skip": "1" if options.get("skipFirstLine") else "0",
         "header": str(bool(options.get("extractHeader", False))).lower(),
-        "auto_detect": "false",
-        "columns": f"{{{columns}}}",
     }
-    return f"read_csv({file_list(list(files))}, " + ", ".join(f"{k} = {v}" for k, v in settings.items()) + ")"
+
+
+def _letters(position: int) -> str:
+    """A, B, ... Z, AA, AB: how Dremio names the columns of a text without a header."""
+    text = ""
+    position += 1
+    while position:
+        position, digit = divmod(position - 1, 26)
+        text = chr(ord("A") + digit) + text
+    return text
 
 
 def describe_files(
@@ -219,15 +248,18 @@ def describe_files(
         "Parquet": f"read_parquet({file_list(list(files))}, union_by_name = true, hive_partitioning = false)",
         "JSON": f"read_json({file_list(list(files))}, hive_partitioning = false)",
     }.get(file_format)
+    given = options or {}
     if file_format == "Text":
-        given = options or {}
-        delimiter, header = literal(str(given.get("fieldDelimiter", ","))), bool(given.get("extractHeader", False))
-        settings = f"delim = {delimiter}, header = {str(header).lower()}, all_varchar = true"
-        reader = f"read_csv({file_list(list(files))}, {settings})"
+        settings = ", ".join(f"{k} = {v}" for k, v in _csv_settings(given).items())
+        reader = f"read_csv({file_list(list(files))}, {settings}, auto_detect = true, all_varchar = true)"
+    if file_format in _WHOLE:
+        reader = _WHOLE[file_format](files[0], given)
     if reader is None:
         raise UnsupportedError(f"Files of format [{file_format}] cannot be read by this server.")
     try:
         found = job.arrow(f"SELECT * FROM {reader} LIMIT 0").schema
     except SqlError as error:
         raise DataReadError(f"Failed to read the metadata of {files[0]}: {error.message}") from None
+    if file_format == "Text" and not given.get("extractHeader"):
+        return pa.schema([pa.field(_letters(position), pa.string()) for position in range(len(found.names))])
     return pa.schema([pa.field(f.name, normalise(f.type)) for f in found])

@@ -16,6 +16,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from embedded.sql import acting
 from embedded.sql.errors import SqlError
 from embedded.sql.faults import Faults, HttpFault
 from embedded.sql.identity import Identity, TokenRefused, User
@@ -36,8 +37,10 @@ class Endpoint:
     public: bool = False
 
 
-def build(endpoints: Sequence[Endpoint], identity: Identity, faults: Faults) -> ASGIApp:
-    """The ASGI application."""
+def build(
+    endpoints: Sequence[Endpoint], identity: Identity, faults: Faults, cloud_project: str | None = None
+) -> ASGIApp:
+    """The ASGI application; with a `cloud_project` it answers the paths of Dremio Cloud too."""
     routes: dict[str, dict[str, Endpoint]] = {}
     for endpoint in endpoints:
         routes.setdefault(endpoint.path, {})[endpoint.method] = endpoint
@@ -45,7 +48,7 @@ def build(endpoints: Sequence[Endpoint], identity: Identity, faults: Faults) -> 
         routes=[Route(path, _dispatcher(methods, identity), methods=list(methods)) for path, methods in routes.items()],
         exception_handlers={404: _http_error, 405: _http_error},
     )
-    return _Outer(app, faults)
+    return _Outer(app, faults, cloud_project)
 
 
 def _dispatcher(methods: dict[str, Endpoint], identity: Identity) -> Any:
@@ -62,7 +65,8 @@ def _dispatcher(methods: dict[str, Endpoint], identity: Identity) -> Any:
             return problem(413, f"The request is larger than {MAX_BODY} bytes")
         parameters = {name: unquote(str(value)) for name, value in request.path_params.items() if name != "tail"}
         tail = tuple(unquote(part) for part in str(request.path_params.get("tail", "")).split("/") if part)
-        call = Call(user, parameters, tail, request.query_params, request.headers, content)
+        cloud = bool(request.scope.get("cloud"))
+        call = Call(user, parameters, tail, request.query_params, request.headers, content, cloud)
         return await run_in_threadpool(_answer, chosen.handler, call)
 
     return endpoint
@@ -70,9 +74,10 @@ def _dispatcher(methods: dict[str, Endpoint], identity: Identity) -> Any:
 
 def _answer(handler: Handler, call: Call) -> Response:
     try:
-        return handler(call)
+        with acting.as_user(call.user.name if call.user else None):
+            return handler(call)
     except SqlError as error:
-        return answer_error(error)
+        return answer_error(error, cloud=call.cloud)
     except Exception:
         log.exception("A request failed unexpectedly")
         return problem(500, "Something went wrong. Please check the log file for details, see the server's log.")
@@ -87,15 +92,18 @@ async def _http_error(request: Request, error: Exception) -> Response:
 class _Outer:
     """Keeps encoded slashes in path segments apart, and plays the faults that tests ask for."""
 
-    def __init__(self, app: ASGIApp, faults: Faults) -> None:
+    def __init__(self, app: ASGIApp, faults: Faults, cloud_project: str | None) -> None:
         self._app = app
         self._faults = faults
+        self._cloud = f"/v0/projects/{cloud_project}/" if cloud_project else ""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             return await self._app(scope, receive, send)
         # Routes match the raw path, so that %2F stays inside its segment; handlers get each segment decoded.
         scope = {**scope, "path": scope["raw_path"].decode("latin-1")}
+        if self._cloud and scope["path"].startswith(self._cloud):
+            scope |= {"path": "/api/v3/" + scope["path"].removeprefix(self._cloud), "cloud": True}
         fault = self._faults.take_http(scope["method"], scope["path"]) if self._faults.enabled else None
         if fault is None:
             return await self._app(scope, receive, send)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, RootModel, field_validator, model_validator
 
 from embedded.sql.errors import ValidationError
 from embedded.sql.reflections.rules import parse_schedule
@@ -183,7 +183,77 @@ class Reflection(Body):
 
 class ByPaths(Body):
     paths: list[list[str]] = Field(max_length=50)
+    maxChildren: int = Field(0, ge=0, le=20)
 
 
 class ByIds(Body):
     ids: list[str] = Field(max_length=50)
+    maxChildren: int = Field(0, ge=0, le=20)
+
+
+class RoleReference(BaseModel):
+    """A role by id or by name; what else clients send back of it is ignored."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    id: str = ""
+    name: str = ""
+
+
+class User(BaseModel):
+    """What the server itself sets may come back and is ignored."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    name: str
+    firstName: str = ""
+    lastName: str = ""
+    email: str = ""
+    password: str | None = None
+    tag: str | None = None
+    roles: list[RoleReference] = []
+    identityType: Literal["REGULAR_USER", "SERVICE_USER"] = "REGULAR_USER"
+
+
+class Role(BaseModel):
+    model_config = ConfigDict(extra="ignore")
+
+    name: str
+    description: str | None = None
+    roles: list[RoleReference] = []
+
+
+class MemberChange(Body):
+    op: Literal["add", "remove"]
+    type: Literal["USER", "ROLE"]
+    id: str | None = None
+    name: str | None = None
+
+
+class MemberChanges(RootModel[list[MemberChange]]):
+    pass
+
+
+class GrantEntry(BaseModel):
+    model_config = ConfigDict(extra="ignore")
+
+    privileges: list[str]
+    granteeType: Literal["USER", "ROLE"]
+    id: str | None = None
+    name: str | None = None
+
+
+class Grants(BaseModel):
+    model_config = ConfigDict(extra="ignore")
+
+    grants: list[GrantEntry]
+
+
+class SecretConfig(Body):
+    expiresInDays: float = 90
+
+
+class Credential(Body):
+    name: str
+    credentialType: str = "CLIENT_SECRET"
+    clientSecretConfig: SecretConfig = SecretConfig()

@@ -11,7 +11,7 @@ from pydantic import BaseModel
 from pydantic import ValidationError as BodyError
 from starlette.responses import JSONResponse, Response
 
-from embedded.sql.errors import SqlError, ValidationError
+from embedded.sql.errors import NameTaken, SqlError, ValidationError
 from embedded.sql.identity import User
 
 B = TypeVar("B", bound=BaseModel)
@@ -27,6 +27,7 @@ class Call:
     query: Mapping[str, str]
     headers: Mapping[str, str]
     content: bytes
+    cloud: bool = False  # asked with a path of Dremio Cloud
 
     @property
     def caller(self) -> User:
@@ -77,8 +78,10 @@ def problem(status: int, message: str, more: str = "") -> JSONResponse:
     return JSONResponse({"errorMessage": message, "moreInfo": more}, status)
 
 
-def answer_error(error: SqlError) -> Response:
-    response = problem(error.status, error.message, getattr(error, "more", ""))
+def answer_error(error: SqlError, *, cloud: bool = False) -> Response:
+    # Cloud answers 400 where Software answers 409 for a name that is taken.
+    status = 400 if cloud and isinstance(error, NameTaken) else error.status
+    response = problem(status, error.message, getattr(error, "more", ""))
     if error.status == 503:
         response.headers["Retry-After"] = "1"
     return response

@@ -8,6 +8,7 @@ import psycopg
 from psycopg.types.json import Jsonb
 from starlette.responses import JSONResponse, Response
 
+from embedded.sql.access import Access
 from embedded.sql.catalog.entities import Entity
 from embedded.sql.catalog.service import CatalogService
 from embedded.sql.database import Database
@@ -20,7 +21,8 @@ Kind = Literal["wiki", "tags"]
 
 
 class CollaborationHandlers:
-    def __init__(self, service: CatalogService, database: Database) -> None:
+    def __init__(self, service: CatalogService, database: Database, access: Access) -> None:
+        self._access = access
         self._service = service
         self._database = database
 
@@ -33,10 +35,13 @@ class CollaborationHandlers:
             Endpoint("POST", f"{base}/tag", self.write_tags),
         ]
 
-    def _entity(self, call: Call) -> Entity:
+    def _entity(self, call: Call, *, change: bool = False) -> Entity:
         item = self._service.by_id(call.parameters["id"])
         if not isinstance(item, Entity):
             raise NotFound(f"Could not find entity with id [{call.parameters['id']}]")
+        if change:
+            self._access.need("ALTER", item.path)
+        self._access.need_visible(item.path)
         return item
 
     def _read(self, call: Call, kind: Kind) -> Response:
@@ -63,7 +68,7 @@ class CollaborationHandlers:
 
     def _write(self, call: Call, kind: Kind, body: dict[str, Any], version: str | int | None) -> Response:
         """A version must be that of the row; none means that there is no row yet. 409 otherwise."""
-        entity = self._entity(call)
+        entity = self._entity(call, change=True)
         expected = -1 if version is None else _number(version)
         try:
             with self._database.transaction() as connection:

@@ -8,9 +8,10 @@ from typing import Any
 from starlette.responses import JSONResponse, Response
 
 from embedded.sql import clock
+from embedded.sql.access import Access
 from embedded.sql.datasets import Outcome, Path
 from embedded.sql.engine.results import encode_results
-from embedded.sql.errors import UnsupportedError, ValidationError
+from embedded.sql.errors import NotFound, UnsupportedError, ValidationError
 from embedded.sql.jobs.model import COMPLETED, Job
 from embedded.sql.jobs.results import Results
 from embedded.sql.jobs.service import Jobs
@@ -30,7 +31,9 @@ class JobHandlers:
         results: Results,
         run: Callable[[Job], Outcome],
         dataset_id: Callable[[Path], str | None],
+        access: Access,
     ) -> None:
+        self._access = access
         self._jobs = jobs
         self._results = results
         self._run = run
@@ -42,8 +45,8 @@ class JobHandlers:
             Endpoint("GET", "/api/v3/job/{id}", self.get),
             Endpoint("GET", "/api/v3/job/{id}/results", self.results),
             Endpoint("POST", "/api/v3/job/{id}/cancel", self.cancel),
-            Endpoint("GET", "/api/v3/job/{id}/reflection/{reflection}", self.get),
-            Endpoint("POST", "/api/v3/job/{id}/reflection/{reflection}/cancel", self.cancel),
+            Endpoint("GET", "/api/v3/job/{id}/reflection/{reflection}", self.reflection_job),
+            Endpoint("POST", "/api/v3/job/{id}/reflection/{reflection}/cancel", self.cancel_reflection_job),
         ]
 
     def submit(self, call: Call) -> Response:
@@ -57,8 +60,29 @@ class JobHandlers:
         self._jobs.submit(job)
         return JSONResponse({"id": job.id})
 
+    def _job(self, call: Call) -> Job:
+        """A user's own jobs are open to that user, those of others to holders of VIEW JOB HISTORY."""
+        job = self._jobs.get(call.parameters["id"])
+        if job.user != call.caller.name:
+            self._access.need("VIEW JOB HISTORY", ())
+        return job
+
     def get(self, call: Call) -> Response:
-        return JSONResponse(self._shown(self._jobs.get(call.parameters["id"])))
+        return JSONResponse(self._shown(self._job(call)))
+
+    def reflection_job(self, call: Call) -> Response:
+        """The refresh job of one reflection; 404 for a job of another or of none."""
+        job = self._job(call)
+        self._of_reflection(job, call)
+        return JSONResponse(self._shown(job))
+
+    def _of_reflection(self, job: Job, call: Call) -> None:
+        if job.details.get("reflectionId") != call.parameters["reflection"]:
+            raise NotFound(f"Could not find a job with id [{job.id}] for reflection [{call.parameters['reflection']}]")
+
+    def cancel_reflection_job(self, call: Call) -> Response:
+        self._of_reflection(self._jobs.get(call.parameters["id"]), call)
+        return self.cancel(call)
 
     def _shown(self, job: Job) -> dict[str, Any]:
         shown: dict[str, Any] = {"jobState": job.state}
@@ -94,7 +118,7 @@ class JobHandlers:
         ]
 
     def results(self, call: Call) -> Response:
-        job = self._jobs.get(call.parameters["id"])
+        job = self._job(call)
         if job.state != COMPLETED:
             raise ValidationError(f"Can not fetch details for a job that is in [{job.state}] state.")
         offset, limit = call.integer("offset", 0), call.integer("limit", 100)
@@ -105,5 +129,8 @@ class JobHandlers:
         return Response(content, media_type="application/json")
 
     def cancel(self, call: Call) -> Response:
-        self._jobs.cancel(call.parameters["id"], call.caller.name)
+        job = self._jobs.get(call.parameters["id"])
+        if job.user != call.caller.name:
+            self._access.need("MONITOR", ())
+        self._jobs.cancel(job.id, call.caller.name)
         return empty()

@@ -1,15 +1,13 @@
-"""Login, the first user, personal access tokens, readiness."""
+"""Login, the first user, readiness."""
 
 from __future__ import annotations
 
-from datetime import timedelta
-
-from starlette.responses import JSONResponse, PlainTextResponse, Response
+from starlette.responses import JSONResponse, Response
 
 from embedded.sql import clock
 from embedded.sql.catalog.service import CatalogService
 from embedded.sql.database import Database
-from embedded.sql.errors import NotFound, ValidationError
+from embedded.sql.errors import ValidationError
 from embedded.sql.identity import Identity, User
 from embedded.sql.rest import bodies
 from embedded.sql.rest.app import Endpoint
@@ -31,12 +29,6 @@ class LoginHandlers:
             Endpoint("DELETE", "/apiv2/login", self.logout),
             Endpoint("GET", "/apiv2/server_status", self.server_status, public=True),
             Endpoint("PUT", "/apiv2/bootstrap/firstuser", self.first_user, public=True),
-            Endpoint("GET", "/api/v3/user/{id}", self.user),
-            Endpoint("GET", "/api/v3/user/by-name/{name}", self.user_by_name),
-            Endpoint("GET", "/api/v3/user/{id}/token", self.tokens),
-            Endpoint("POST", "/api/v3/user/{id}/token", self.create_token),
-            Endpoint("DELETE", "/api/v3/user/{id}/token", self.delete_tokens),
-            Endpoint("DELETE", "/api/v3/user/{id}/token/{token}", self.delete_token),
         ]
 
     def login(self, call: Call) -> Response:
@@ -86,33 +78,6 @@ class LoginHandlers:
         )
         self._catalog.create_home(user.name)
         return JSONResponse(_shown(user))
-
-    def user(self, call: Call) -> Response:
-        return JSONResponse(_shown(self._identity.user(call.parameters["id"])))
-
-    def user_by_name(self, call: Call) -> Response:
-        user = self._identity.user_named(call.parameters["name"])
-        if user is None:
-            raise NotFound(f"Could not find user with name [{call.parameters['name']}]")
-        return JSONResponse(_shown(user))
-
-    def tokens(self, call: Call) -> Response:
-        return JSONResponse({"data": self._identity.personal_tokens(call.caller, call.parameters["id"])})
-
-    def create_token(self, call: Call) -> Response:
-        body = call.body(bodies.NewToken)
-        lifetime = timedelta(milliseconds=body.millisecondsToExpire)
-        return PlainTextResponse(
-            self._identity.create_personal_token(call.caller, call.parameters["id"], body.label, lifetime)
-        )
-
-    def delete_tokens(self, call: Call) -> Response:
-        self._identity.delete_personal_tokens(call.caller, call.parameters["id"], None)
-        return empty()
-
-    def delete_token(self, call: Call) -> Response:
-        self._identity.delete_personal_tokens(call.caller, call.parameters["id"], call.parameters["token"])
-        return empty()
 
 
 def _shown(user: User) -> dict[str, object]:

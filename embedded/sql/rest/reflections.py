@@ -9,6 +9,7 @@ from typing import Any
 from starlette.responses import JSONResponse, Response
 
 from embedded.sql import clock
+from embedded.sql.access import Access
 from embedded.sql.catalog.service import CatalogService
 from embedded.sql.errors import ValidationError
 from embedded.sql.reflections.model import Reflection
@@ -19,7 +20,8 @@ from embedded.sql.rest.calls import Call
 
 
 class ReflectionHandlers:
-    def __init__(self, reflections: Reflections, catalog: CatalogService) -> None:
+    def __init__(self, reflections: Reflections, catalog: CatalogService, access: Access) -> None:
+        self._access = access
         self._reflections = reflections
         self._catalog = catalog
 
@@ -45,6 +47,7 @@ class ReflectionHandlers:
         if not body.datasetId:
             raise ValidationError("Invalid value found at: datasetId")
         dataset = self._catalog.dataset(body.datasetId)
+        self._access.need("ALTER REFLECTION", dataset.path)
         if body.type not in ("RAW", "AGGREGATION"):
             raise ValidationError("Invalid value found at: type")
         fields = body.model_dump(exclude_none=True)
@@ -52,28 +55,44 @@ class ReflectionHandlers:
         return JSONResponse(self.shown(created))
 
     def get(self, call: Call) -> Response:
-        return JSONResponse(self.shown(self._reflections.get(call.parameters["id"])))
+        return JSONResponse(self.shown(self._get(call, "VIEW REFLECTION")))
+
+    def _get(self, call: Call, privilege: str) -> Reflection:
+        """The reflection of the path, for a user who has the privilege on its dataset."""
+        reflection = self._reflections.get(call.parameters["id"])
+        dataset = self._reflections.dataset(reflection)
+        path = dataset.path if dataset else ()
+        if privilege != "VIEW REFLECTION" or not self._access.allowed("ALTER REFLECTION", path):
+            self._access.need(privilege, path)
+        return reflection
 
     def replace(self, call: Call) -> Response:
         body = call.body(bodies.Reflection)
-        reflection = self._reflections.get(call.parameters["id"])
+        reflection = self._get(call, "ALTER REFLECTION")
         changed = self._reflections.update(reflection, body.tag, body.model_dump(exclude_none=True))
         return JSONResponse(self.shown(changed))
 
     def delete(self, call: Call) -> Response:
-        self._reflections.delete(self._reflections.get(call.parameters["id"]))
+        self._reflections.delete(self._get(call, "ALTER REFLECTION"))
         return Response(status_code=200)
 
     def of_dataset(self, call: Call) -> Response:
         dataset = self._catalog.dataset(call.parameters["id"])
+        alter = self._access.allowed("ALTER REFLECTION", dataset.path)
+        if not alter:
+            self._access.need("VIEW REFLECTION", dataset.path)
         found = [self.shown(reflection) for reflection in self._reflections.of_dataset(dataset.id)]
-        return JSONResponse({"data": found, "canAlterReflections": True})
+        return JSONResponse({"data": found, "canAlterReflections": alter})
 
     def everything(self, call: Call) -> Response:
-        return JSONResponse({"data": [self.shown(reflection) for reflection in self._reflections.all()]})
+        return JSONResponse({"data": [self.shown(reflection) for reflection in self._visible()]})
+
+    def _visible(self) -> Sequence[Reflection]:
+        found = [(reflection, self._reflections.dataset(reflection)) for reflection in self._reflections.all()]
+        return [reflection for reflection, dataset in found if dataset is None or self._access.visible(dataset.path)]
 
     def refresh(self, call: Call) -> Response:
-        self._reflections.request_reflection(self._reflections.get(call.parameters["id"]))
+        self._reflections.request_reflection(self._get(call, "ALTER REFLECTION"))
         return Response(status_code=200)
 
     def shown(self, reflection: Reflection) -> dict[str, Any]:
@@ -118,7 +137,7 @@ class ReflectionHandlers:
             "matchedCount": used.matched,
             "acceleratedCount": used.chosen,
             "canView": True,
-            "canAlter": True,
+            "canAlter": self._access.allowed("ALTER REFLECTION", dataset.path if dataset else ()),
             "entityType": "reflection",
         }
 
@@ -135,7 +154,7 @@ class ReflectionHandlers:
         return JSONResponse(answer)
 
     def _filtered(self, text: str | None) -> Sequence[Reflection]:
-        found = self._reflections.all()
+        found = self._visible()
         if not text:
             return found
         try:

@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict
 from starlette.responses import JSONResponse, Response
 
 from embedded.sql import clock
+from embedded.sql.access import Access
 from embedded.sql.catalog import sources
 from embedded.sql.catalog.entities import Entity
 from embedded.sql.catalog.service import CatalogService
@@ -43,7 +44,8 @@ class SourceBody(BaseModel):
 
 
 class SourceV2Handlers:
-    def __init__(self, service: CatalogService) -> None:
+    def __init__(self, service: CatalogService, access: Access) -> None:
+        self._access = access
         self._service = service
 
     def endpoints(self) -> list[Endpoint]:
@@ -60,10 +62,13 @@ class SourceV2Handlers:
             Endpoint("DELETE", f"{base}/file_format/{{tail:path}}", self.unformat),
         ]
 
-    def _source(self, call: Call) -> Entity:
+    def _source(self, call: Call, privilege: str = "") -> Entity:
         entity = self._service.entities.find((call.parameters["name"],))
         if entity is None or entity.kind != "source":
             raise NotFound(f"Source [{call.parameters['name']}] not found")
+        self._access.need_visible(entity.path)
+        if privilege:
+            self._access.need(privilege, entity.path)
         return entity
 
     def put(self, call: Call) -> Response:
@@ -81,6 +86,7 @@ class SourceV2Handlers:
         options |= {name: value for name, value in renamed.items() if value is not None}
         name = call.parameters["name"]
         known = self._service.entities.find((name,))
+        self._access.need("CREATE SOURCE", ()) if known is None else self._access.need("MODIFY", known.path)
         if known is None:
             entity = self._service.create_source(name, body.type, body.config, options)
         else:
@@ -91,12 +97,12 @@ class SourceV2Handlers:
         return JSONResponse(_shown(self._source(call)))
 
     def delete(self, call: Call) -> Response:
-        self._service.delete(self._source(call), call.query.get("version"))
+        self._service.delete(self._source(call, "MODIFY"), call.query.get("version"))
         return empty()
 
     def format(self, call: Call) -> Response:
         """Promote, or promote again with another format."""
-        root, wanted = self._source(call), call.json()
+        root, wanted = self._source(call, "ALTER"), call.json()
         if not isinstance(wanted, dict):
             raise ValidationError("Invalid value found at: the body")
         path = (root.name, *call.tail)
@@ -117,6 +123,7 @@ class SourceV2Handlers:
         return JSONResponse(self._format(self._table(call)))
 
     def unformat(self, call: Call) -> Response:
+        self._source(call, "ALTER")
         self._service.delete(self._table(call), None)
         return empty()
 

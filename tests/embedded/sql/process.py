@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 PROJECT = Path(__file__).resolve().parents[3]
 USER, PASSWORD = "admin", "dremio123"
+SECRET_KEY = "dGhlLWtleS1vZi10ZXN0cy1pcy0zMi1ieXRlcy1sbmc="
 FINAL = ("COMPLETED", "FAILED", "CANCELED")
 T = TypeVar("T")
 
@@ -89,6 +90,7 @@ class SqlProcess:
             "LAKEHOUSE_SQL_DIST_ACCESS_KEY": self.store.access_key,
             "LAKEHOUSE_SQL_DIST_SECRET_KEY": self.store.secret_key,
             "LAKEHOUSE_SQL_SCRATCH": str(self.folder / "scratch"),
+            "LAKEHOUSE_SQL_SECRET_KEY": SECRET_KEY,
             "LAKEHOUSE_SQL_MEMORY_LIMIT": "500MB",
             **self.environment,
         }

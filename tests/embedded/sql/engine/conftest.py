@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path as FilePath
 from typing import TYPE_CHECKING, Literal
@@ -56,6 +57,12 @@ class MemoryCatalog:
             if len(key) > 2 and key[0] == "lake" and self.iceberg.table_exists(candidate[1:]):
                 return self.iceberg_target(candidate)
         raise NotFound(f"Object '{path[-1]}' not found within '{'.'.join(path[:-1])}'")
+
+    def permit(self, statement: object, context: Path) -> None:
+        """Everybody may do everything here."""
+
+    def on_behalf(self, view: View) -> AbstractContextManager[None]:
+        return nullcontext()
 
     def iceberg_target(self, path: Path) -> IcebergTable:
         if path[0].lower() != "lake":

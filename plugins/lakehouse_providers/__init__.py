@@ -39,6 +39,7 @@ def get_provider_info() -> dict[str, Any]:
         ],
         "hooks": [_modules(name, "hook") for name in services],
         "operators": [_modules(name, "operators") for name in services],
+        "sensors": [_modules("Dremio", "sensors")],
         "triggers": [_modules(name, "triggers") for name in services],
         "extra-links": [
             f"{package}.dremio.operators.DremioJobLink",

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import datetime as dt
+import time
 from collections.abc import Coroutine, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
-from airflow.sdk import BaseOperatorLink
+from airflow.sdk import BaseOperator, BaseOperatorLink
 from airflow.triggers.base import BaseTrigger
 from asgiref.sync import sync_to_async
 
@@ -79,6 +80,17 @@ async def stopped_by_a_person(trigger: BaseTrigger) -> bool:
     if name not in known:
         return False
     return str(known[name] or "none").lower().rpartition(".")[2] not in _WANTED
+
+
+def deadline(operator: BaseOperator, timeout: float | None) -> float | None:
+    """The epoch at which a wait ends: after `timeout` seconds or the task's execution_timeout, whichever comes first.
+
+    Airflow itself does not apply execution_timeout to a task that waits in the triggerer.
+    """
+    limits = [timeout] if timeout is not None else []
+    if operator.execution_timeout is not None:
+        limits.append(operator.execution_timeout.total_seconds())
+    return time.time() + min(limits) if limits else None
 
 
 def run_apart(work: Coroutine[Any, Any, T]) -> T:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import Any
 from urllib.parse import quote
 
@@ -15,6 +16,7 @@ import httpx
 
 from lakehouse_providers.dremio import errors
 from lakehouse_providers.dremio.models import CANCELED, COMPLETED, Job, Row
+from lakehouse_providers.dremio.results import Result, exact
 from lakehouse_providers.transport import Call
 
 V3 = "/api/v3"
@@ -62,7 +64,9 @@ def parsed(response: httpx.Response) -> Any:
     body: Any = None
     if response.content:
         try:
-            body = response.json()
+            # Decimals in a result must not pass through a float; `results.exact` gives DOUBLE its type back.
+            exact = response.request.url.path.endswith("/results")
+            body = response.json(parse_float=Decimal) if exact else response.json()
         except ValueError:
             body = None
     if response.is_success:
@@ -115,14 +119,13 @@ def ensure_completed(found: Job, url: str) -> Job:
     raise kind(found.id, found.state, found.error, url)
 
 
-def all_rows(job_id: str, limit: int | None) -> Generator[Step, Any, list[Row]]:
-    """The rows of a completed job, page by page; at most `limit`."""
+def result(job_id: str, limit: int | None) -> Generator[Step, Any, Result]:
+    """Schema and rows of a completed job, page by page; at most `limit` rows."""
     rows: list[Row] = []
     while True:
-        size = PAGE if limit is None else min(PAGE, limit - len(rows))
-        if size <= 0:
-            return rows
-        page = yield job(job_id, "/results", offset=len(rows), limit=size)
-        rows.extend(page["rows"])
-        if not page["rows"] or len(rows) >= page["rowCount"]:
-            return rows
+        left = PAGE if limit is None else min(PAGE, limit - len(rows))
+        page = yield job(job_id, "/results", offset=len(rows), limit=max(left, 1))  # none at all cannot be asked for
+        rows.extend(exact(page["rows"][:left], page["schema"]))
+        enough = limit is not None and len(rows) >= limit
+        if enough or not page["rows"] or len(rows) >= page["rowCount"]:
+            return Result(page["schema"], rows, page["rowCount"])

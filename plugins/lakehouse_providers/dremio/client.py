@@ -19,6 +19,7 @@ from lakehouse_providers.dremio import calls, errors
 from lakehouse_providers.dremio.calls import Path, Pause, Step
 from lakehouse_providers.dremio.endpoint import Endpoint
 from lakehouse_providers.dremio.models import Job, Reflection, Row
+from lakehouse_providers.dremio.results import Result
 from lakehouse_providers.transport import Call
 
 T = TypeVar("T")
@@ -49,19 +50,22 @@ class DremioClient:
             raise calls.unreachable(error, self.endpoint.base_url) from error
 
     def run(self, flow: Generator[Step, Any, T]) -> T:
-        """Walks a conversation of `calls`."""
-        answer: Any = None
-        while True:
-            try:
-                step = flow.send(answer)
-            except StopIteration as stop:
-                result: T = stop.value
-                return result
-            if isinstance(step, Pause):
-                time.sleep(step.seconds)
-                answer = None
-            else:
-                answer = self.call(step)
+        """Walks a conversation of `calls`; an error is raised inside it."""
+        try:
+            step = next(flow)
+            while True:
+                try:
+                    answer = self._take(step)
+                except errors.DremioError as error:
+                    step = flow.throw(error)
+                else:
+                    step = flow.send(answer)
+        except StopIteration as stop:
+            result: T = stop.value
+            return result
+
+    def _take(self, step: Step) -> Any:
+        return time.sleep(step.seconds) if isinstance(step, Pause) else self.call(step)
 
     # Jobs
 
@@ -79,7 +83,11 @@ class DremioClient:
         return self.run(calls.wait_for_job(job_id, self.endpoint.job_url(job_id), timeout, longest_pause))
 
     def rows(self, job_id: str, limit: int | None = None) -> list[Row]:
-        return self.run(calls.all_rows(job_id, limit))
+        return self.result(job_id, limit).rows
+
+    def result(self, job_id: str, limit: int | None = None) -> Result:
+        """Schema and rows of a completed job. DECIMAL is exact; moments are text, as Dremio writes them."""
+        return self.run(calls.result(job_id, limit))
 
     def cancel_job(self, job_id: str) -> bool:
         """False if there is nothing left to cancel."""
@@ -268,18 +276,22 @@ class AsyncDremioClient:
             raise calls.unreachable(error, self.endpoint.base_url) from error
 
     async def run(self, flow: Generator[Step, Any, T]) -> T:
-        answer: Any = None
-        while True:
-            try:
-                step = flow.send(answer)
-            except StopIteration as stop:
-                result: T = stop.value
-                return result
-            if isinstance(step, Pause):
-                await asyncio.sleep(step.seconds)
-                answer = None
-            else:
-                answer = await self.call(step)
+        """Walks a conversation of `calls`; an error is raised inside it."""
+        try:
+            step = next(flow)
+            while True:
+                try:
+                    answer = await self._take(step)
+                except errors.DremioError as error:
+                    step = flow.throw(error)
+                else:
+                    step = flow.send(answer)
+        except StopIteration as stop:
+            result: T = stop.value
+            return result
+
+    async def _take(self, step: Step) -> Any:
+        return await (asyncio.sleep(step.seconds) if isinstance(step, Pause) else self.call(step))
 
     async def job(self, job_id: str) -> Job:
         return Job.parse(job_id, await self.call(calls.job(job_id)))
@@ -295,7 +307,7 @@ class AsyncDremioClient:
         """Runs a statement that only reads: a lost reply is answered by a repeat."""
         job_id = str((await self.call(calls.sql(sql, idempotent=True, engine=self.endpoint.engine)))["id"])
         await self.run(calls.wait_for_job(job_id, self.endpoint.job_url(job_id), timeout, 2.0))
-        return await self.run(calls.all_rows(job_id, None))
+        return (await self.run(calls.result(job_id, None))).rows
 
     async def reflections(self, ids: Sequence[str]) -> dict[str, Reflection | None]:
         """By id; None for one that no longer exists."""

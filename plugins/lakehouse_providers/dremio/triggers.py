@@ -8,10 +8,11 @@ from typing import Any
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
 from lakehouse_providers.deferral import stopped_by_a_person
+from lakehouse_providers.dremio import conditions
 from lakehouse_providers.dremio.client import AsyncDremioClient
 from lakehouse_providers.dremio.hook import DremioHook
 from lakehouse_providers.dremio.refresh import Baseline
-from lakehouse_providers.dremio.watch import Event, cancel_refresh, watch_job, watch_refresh
+from lakehouse_providers.dremio.watch import Event, cancel_refresh, watch_condition, watch_job, watch_refresh
 from lakehouse_providers.polling import Pace
 
 
@@ -118,3 +119,25 @@ class DremioReflectionTrigger(_DremioTrigger):
             endpoint = await DremioHook(self.conn_id).aendpoint()
             jobs = await cancel_refresh(endpoint, Baseline.load(self.baseline))
             self.log.info("Cancelled the refresh jobs %s, since their task was stopped", ", ".join(jobs) or "(none)")
+
+
+class DremioConditionTrigger(_DremioTrigger):
+    """Waits until a sensor's condition holds; `condition` as `conditions.load` takes it."""
+
+    def __init__(
+        self,
+        condition: dict[str, Any],
+        conn_id: str = DremioHook.default_conn_name,
+        deadline: float | None = None,
+        interval: float = 15.0,
+        longest: float = 15.0,
+    ) -> None:
+        super().__init__(conn_id, deadline, interval, longest)
+        self.condition = condition
+
+    def serialize(self) -> tuple[str, dict[str, Any]]:
+        return f"{__name__}.DremioConditionTrigger", {"condition": self.condition, **self._common()}
+
+    async def _wait(self) -> Event:
+        endpoint = await DremioHook(self.conn_id).aendpoint()
+        return await watch_condition(endpoint, conditions.load(self.condition), self._pace())

@@ -9,6 +9,7 @@ from typing import Any
 
 from lakehouse_providers.dremio import errors, refresh, sql
 from lakehouse_providers.dremio.client import AsyncDremioClient
+from lakehouse_providers.dremio.conditions import Condition
 from lakehouse_providers.dremio.endpoint import Endpoint
 from lakehouse_providers.dremio.models import CANCELED, COMPLETED, Job, Materialization
 from lakehouse_providers.polling import Pace, poll
@@ -130,6 +131,23 @@ async def watch_refresh(
     jobs = ", ".join(endpoint.job_url(job) for job in watch.jobs.values())
     message = f"Reflections are not refreshed in time; last seen: {watch.last}" + (f" [{jobs}]" if jobs else "")
     return {"status": "timeout", "message": message, "jobs": sorted(watch.jobs.values())}
+
+
+async def watch_condition(endpoint: Endpoint, condition: Condition, pace: Pace) -> Event:
+    """Ends with status success, failed (it can never hold) or timeout; the message says what was missing."""
+    last = "nothing seen yet"
+    async with AsyncDremioClient(endpoint) as client:
+
+        async def look() -> Event | None:
+            nonlocal last
+            try:
+                last = await client.run(condition.missing())
+            except errors.DremioReflectionError as error:
+                return {"status": "failed", "message": str(error)}
+            return None if last else {"status": "success"}
+
+        event = await poll(look, pace, transient=transient, log=log)
+    return event or {"status": "timeout", "message": last}
 
 
 async def cancel_refresh(endpoint: Endpoint, baseline: refresh.Baseline) -> list[str]:

@@ -202,6 +202,7 @@ class TaskInstance:
 
 class DagRun:
     clear_number = 0
+    run_id = "manual__1"
 
 
 @pytest.fixture

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Sequence
 from typing import Any
 
 from airflow.sdk import BaseOperator, BaseOperatorLink, Context
 
-from lakehouse_providers.deferral import Memory, push, run_apart
+from lakehouse_providers.deferral import Memory, deadline, push, run_apart
 from lakehouse_providers.dremio import errors, reflections
 from lakehouse_providers.dremio import sql as statements
 from lakehouse_providers.dremio.client import DremioClient
@@ -32,7 +31,7 @@ class DremioRefreshReflectionsOperator(BaseOperator):
     :param reflections: names or ids, to narrow them down. Templated.
     :param tag: only datasets that carry this tag in Dremio.
     :param base_tables: paths of the tables to refresh, where Dremio cannot tell them (a new reflection on a view).
-    :param timeout: seconds until the task fails. The refresh itself goes on.
+    :param timeout: seconds until the task fails, if its execution_timeout is not shorter. The refresh itself goes on.
     :param wait_for_downstream: wait also for the other reflections that the same base tables feed.
     :param wait_for_retries: on a failed refresh wait for Dremio's own next attempt instead of failing.
     :param skip_unusable: leave disabled, invalid and given-up reflections out instead of failing.
@@ -88,12 +87,12 @@ class DremioRefreshReflectionsOperator(BaseOperator):
 
     def execute(self, context: Context) -> dict[str, Any]:
         baseline = self._baseline = self._ask(Memory(context, "dremio_refresh"))
-        deadline = time.time() + self.timeout
+        end = deadline(self, self.timeout)
         if self.deferrable:
             trigger = DremioReflectionTrigger(
                 baseline.dump(),
                 self.conn_id,
-                deadline,
+                end,
                 self.poll_interval,
                 wait_for_retries=self.wait_for_retries,
                 pending_limit=self.pending_limit,
@@ -103,7 +102,7 @@ class DremioRefreshReflectionsOperator(BaseOperator):
         watch = watch_refresh(
             DremioHook(self.conn_id).endpoint(),
             baseline,
-            Pace(self.poll_interval, 30.0, deadline),
+            Pace(self.poll_interval, 30.0, end),
             wait_for_retries=self.wait_for_retries,
             pending_limit=self.pending_limit,
         )

@@ -5,35 +5,45 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import time
-from collections.abc import Sequence
-from typing import Any, ClassVar
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow.sdk import BaseOperator, BaseOperatorLink, Context
 
-from lakehouse_providers.deferral import Memory, push
-from lakehouse_providers.dremio import errors
+from lakehouse_providers.deferral import Memory, deadline, push
+from lakehouse_providers.dremio import errors, lineage, results
 from lakehouse_providers.dremio import sql as statements
 from lakehouse_providers.dremio.client import DremioClient
 from lakehouse_providers.dremio.hook import DremioHook
 from lakehouse_providers.dremio.models import CANCELED, Job
 from lakehouse_providers.dremio.operators.link import JOB_URL, DremioJobLink
+from lakehouse_providers.dremio.results import Result
 from lakehouse_providers.dremio.triggers import DremioJobTrigger
 from lakehouse_providers.dremio.watch import Event, watch_job
 from lakehouse_providers.polling import Pace
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+    from airflow.providers.openlineage.extractors.base import OperatorLineage
 
 
 class DremioSqlOperator(BaseOperator):
     """Runs one SQL statement in Dremio and waits for it.
 
     A retry adopts the job of the try before while it runs or after it completed; a lost reply to the submission is
-    answered by looking for the job, not by a second submission. Killing the task cancels the job.
+    answered by looking for the job, not by a second submission. Killing the task cancels the job, and so does
+    `timeout` or the task's execution_timeout, also while the task is deferred.
 
     :param sql: one statement. Templated.
     :param context: the path that unqualified names are looked up in.
-    :param timeout: seconds until the job is cancelled and the task fails; None for no limit.
-    :param max_rows: how many result rows go into XCom (0 for none).
+    :param timeout: seconds until the job is cancelled and the task fails; None: the task's execution_timeout alone.
+    :param max_rows: how many result rows are read (0 for none).
+    :param max_bytes: how large the JSON of the rows in XCom may become; rows beyond it are left out.
+    :param handler: called with the Arrow table of these rows; what it returns becomes `result`.
     :param idempotent: running the statement twice does no harm.
-    :return: {"job_id", "state", "rows", "duration_seconds", "url", "result"}
+    :return: {"job_id", "state", "rows", "duration_seconds", "url", "accelerated", "reflections", "schema",
+        "first_rows", "truncated", "bytes", "result"}; `rows`: how many there are. `reflections`: ids of those
+        that answered. `schema`: [{"name", "type"}]. `first_rows`: decimals as text. `bytes`: Arrow's size of the rows read.
     """
 
     template_fields: Sequence[str] = ("sql", "context", "conn_id")
@@ -49,7 +59,9 @@ class DremioSqlOperator(BaseOperator):
         context: Sequence[str] | None = None,
         conn_id: str = DremioHook.default_conn_name,
         timeout: float | None = None,
-        max_rows: int = 0,
+        max_rows: int = 10,
+        max_bytes: int = 48_000,
+        handler: Callable[[pa.Table], Any] | None = None,
         idempotent: bool = False,
         deferrable: bool = True,
         poll_interval: float = 1.0,
@@ -61,6 +73,8 @@ class DremioSqlOperator(BaseOperator):
         self.conn_id = conn_id
         self.timeout = timeout
         self.max_rows = max_rows
+        self.max_bytes = max_bytes
+        self.handler = handler
         self.idempotent = idempotent
         self.deferrable = deferrable
         self.poll_interval = poll_interval
@@ -74,11 +88,11 @@ class DremioSqlOperator(BaseOperator):
             url = client.endpoint.job_url(self._job_id)
         push(context, JOB_URL, url)
         self.log.info("Dremio job %s: %s", self._job_id, url)
-        deadline = None if self.timeout is None else time.time() + self.timeout
+        end = deadline(self, self.timeout)
         if self.deferrable:
-            trigger = DremioJobTrigger(self._job_id, self.conn_id, deadline, self.poll_interval)
+            trigger = DremioJobTrigger(self._job_id, self.conn_id, end, self.poll_interval)
             self.defer(trigger=trigger, method_name="execute_complete")
-        pace = Pace(self.poll_interval, 15.0, deadline)
+        pace = Pace(self.poll_interval, 15.0, end)
         return self.execute_complete(context, asyncio.run(watch_job(hook.endpoint(), self._job_id, pace)))
 
     def _adopt(self, client: DremioClient, memory: Memory) -> str | None:
@@ -140,16 +154,34 @@ class DremioSqlOperator(BaseOperator):
             raise _job_error(event)
         with DremioHook(self.conn_id).client() as client:
             job = client.job(job_id)
-            result = client.rows(job_id, self.max_rows) if self.max_rows else []
+            found = client.result(job_id, self.max_rows)
+        facts = self._facts(job, found)
         memory.forget()  # only now: a try that fails here must not run the statement again
+        return {**facts, "url": event["url"]}
+
+    def _facts(self, job: Job, found: Result) -> dict[str, Any]:
+        table = results.to_arrow(found)
+        shown = results.excerpt(found, self.max_bytes)
         return {
-            "job_id": job_id,
+            "job_id": job.id,
             "state": job.state,
             "rows": job.row_count,
             "duration_seconds": job.seconds,
-            "url": event["url"],
-            "result": result,
+            "accelerated": bool(job.chosen),
+            "reflections": list(job.chosen),
+            "schema": results.describe(found.schema),
+            "first_rows": shown.rows,
+            "truncated": shown.truncated,
+            "bytes": table.nbytes,
+            "result": self.handler(table) if self.handler else None,
         }
+
+    def get_openlineage_facets_on_complete(self, task_instance: Any) -> OperatorLineage[Any, Any] | None:
+        """Inputs, outputs and their schemas of the job that this task ran."""
+        if self._job_id is None:
+            return None
+        with DremioHook(self.conn_id).client() as client:
+            return lineage.facets(client, self._job_id, self.sql, self.context or ())
 
     def on_kill(self) -> None:
         if self._job_id:

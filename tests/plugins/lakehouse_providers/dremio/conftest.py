@@ -26,6 +26,13 @@ def at(seconds: float) -> str:
     return moment.strftime("%Y-%m-%d %H:%M:%S.%f")[:-3]
 
 
+def schema(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """As the results of a job name the types of such values."""
+    names = {int: "BIGINT", float: "DOUBLE", bool: "BOOLEAN"}
+    columns = rows[0] if rows else {}
+    return [{"name": name, "type": {"name": names.get(type(value), "VARCHAR")}} for name, value in columns.items()]
+
+
 @dataclass
 class Dremio:
     wire: Any = None
@@ -45,6 +52,7 @@ class Dremio:
     broken: dict[str, str] = field(default_factory=dict)  # part of a statement: error message
     endless: set[str] = field(default_factory=set)  # parts of statements whose jobs run until cancelled
     on_refresh: Callable[[str], None] = lambda table: None
+    queried: str = ""  # the datasets that any job has read
     flight: FlightDremio = field(default_factory=FlightDremio)
     flight_port: int = 0
     ids: Any = field(default_factory=lambda: itertools.count(1))
@@ -184,6 +192,8 @@ class Dremio:
             return [m for m in self.materializations if f"'{m['reflection_id']}'" in sql]
         if "sys.reflections" in sql:
             return [{"reflection_id": key, "record_count": 7} for key in self.reflections if f"'{key}'" in sql]
+        if "queried_datasets" in sql:
+            return [{"queried_datasets": self.queried}]
         if "sys.jobs_recent" in sql:
             prefix = sql.partition("LIKE '")[2].partition("%'")[0]
             return [{"job_id": key} for key, job in self.jobs.items() if job.get("sql", "").startswith(prefix)]
@@ -199,7 +209,7 @@ class Dremio:
         if limit > 500:
             return self.reply(400, {"errorMessage": "limit can not exceed 500 rows", "moreInfo": ""})
         rows = self.jobs[job_id]["rows"]
-        return self.reply(body={"rowCount": len(rows), "schema": [], "rows": rows[offset : offset + limit]})
+        return self.reply(body={"rowCount": len(rows), "schema": schema(rows), "rows": rows[offset : offset + limit]})
 
     def _cancel(self, request: Any, job_id: str) -> Any:
         self.cancelled.append(job_id)

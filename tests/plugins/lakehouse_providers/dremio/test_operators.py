@@ -1,10 +1,13 @@
 from __future__ import annotations
 
 import asyncio
+import datetime as dt
+import json
+import time
 from typing import Any
 
 import pytest
-from airflow.sdk.exceptions import TaskDeferred
+from airflow.sdk.exceptions import AirflowTaskTimeout, TaskDeferred
 
 from lakehouse_providers.dremio import errors
 from lakehouse_providers.dremio.operators import (
@@ -42,7 +45,7 @@ def sql(**options: Any) -> DremioSqlOperator:
 @pytest.mark.parametrize("deferrable", [True, False])
 def test_sql_reports_its_job(dremio: Any, context: Any, store: Any, deferrable: bool) -> None:
     dremio.results["INSERT"] = [{"Records": 3}]
-    facts = run(sql(deferrable=deferrable, max_rows=10), context)
+    facts = run(sql(deferrable=deferrable), context)
     job_id = facts["job_id"]
     assert facts == {
         "job_id": job_id,
@@ -50,8 +53,15 @@ def test_sql_reports_its_job(dremio: Any, context: Any, store: Any, deferrable: 
         "rows": 1,
         "duration_seconds": 2.5,
         "url": f"{dremio.wire.url}/job/{job_id}",
-        "result": [{"Records": 3}],
+        "accelerated": False,
+        "reflections": [],
+        "schema": [{"name": "Records", "type": "BIGINT"}],
+        "first_rows": [{"Records": 3}],
+        "truncated": False,
+        "bytes": 8,
+        "result": None,
     }
+    json.dumps(facts)
     assert context["ti"].xcom["dremio_job_url"] == facts["url"]
     assert store.data == {}, "a later clear of this task must run the statement again"
 
@@ -141,6 +151,61 @@ def test_sql_of_a_cleared_task_runs_again_unless_it_still_runs(dremio: Any, cont
     context["dag_run"].clear_number = 2
     defer(sql(), context)
     assert len(dremio.statements("INSERT")) == 3
+
+
+def test_sql_shows_some_rows_and_counts_all(dremio: Any, context: Any) -> None:
+    dremio.results["INSERT"] = [{"n": n, "word": "x" * 100} for n in range(1200)]
+    facts = run(sql(max_rows=1000, max_bytes=2000), context)
+    assert facts["rows"] == 1200
+    assert 10 < len(facts["first_rows"]) < 20
+    assert facts["truncated"]
+    assert facts["bytes"] > 100_000
+    assert run(sql(max_rows=0), context)["first_rows"] == []
+
+
+def test_sql_gives_its_rows_as_arrow_to_a_handler(dremio: Any, context: Any) -> None:
+    dremio.results["INSERT"] = [{"n": 1}, {"n": 41}]
+    assert run(sql(handler=lambda table: table["n"].to_pylist()), context)["result"] == [1, 41]
+
+
+def test_sql_says_which_reflection_answered(dremio: Any, context: Any) -> None:
+    deferred = defer(sql(), context)
+    job_id = deferred.trigger.serialize()[1]["job_id"]
+    chosen = [{"reflectionId": "r1", "relationship": "CHOSEN"}, {"reflectionId": "r2", "relationship": "MATCHED"}]
+    dremio.jobs[job_id]["acceleration"] = {"reflectionRelationships": chosen}
+    event = asyncio.run(anext(aiter(deferred.trigger.run()))).payload  # type: ignore[arg-type]
+    facts = sql().execute_complete(context, event)
+    assert (facts["accelerated"], facts["reflections"]) == (True, ["r1"])
+
+
+def test_sql_ends_with_the_tasks_own_time_limit(dremio: Any, context: Any) -> None:
+    """Airflow does not apply execution_timeout to a deferred task."""
+    dremio.endless.add("INSERT")
+    with pytest.raises(errors.DremioJobTimeoutError):
+        run(sql(execution_timeout=dt.timedelta(0)), context)
+    assert len(dremio.cancelled) == 1
+    for timeout, limit, seconds in ((5, 100, 5), (100, 5, 5), (None, 7, 7), (7, None, 7)):
+        operator = sql(timeout=timeout, execution_timeout=limit and dt.timedelta(seconds=limit))
+        end = defer(operator, {**context, "task_state_store": None}).trigger.serialize()[1]["deadline"]
+        assert end == pytest.approx(time.time() + seconds, abs=60)
+    assert defer(sql(), context).trigger.serialize()[1]["deadline"] is None
+
+
+def test_sql_waiting_in_a_worker_is_cancelled_by_its_time_limit(
+    dremio: Any, context: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """There Airflow interrupts the task and calls on_kill."""
+    dremio.endless.add("INSERT")
+    operator = sql(deferrable=False)
+
+    async def interrupted(*args: Any) -> Any:
+        raise AirflowTaskTimeout
+
+    monkeypatch.setattr("lakehouse_providers.dremio.operators.statement.watch_job", interrupted)
+    with pytest.raises(AirflowTaskTimeout):
+        operator.execute(context)
+    operator.on_kill()
+    assert len(dremio.cancelled) == 1
 
 
 # Metadata

@@ -137,7 +137,7 @@ def replication_server(platform_postgres: PostgresServer, tmp_path_factory: pyte
 def dremio_connection(sql_server: Server, monkeypatch: pytest.MonkeyPatch) -> Server:
     """The Airflow connection `dremio` leads to our SQL server."""
     fields: dict[str, Any] = {"conn_type": "dremio", "host": "127.0.0.1", "port": sql_server.port, "login": "admin"}
-    fields |= {"password": "dremio123", "extra": {"use_ssl": False}}
+    fields |= {"password": "dremio123", "extra": {"use_ssl": False, "flight_port": 0}}
     monkeypatch.setenv("AIRFLOW_CONN_DREMIO", json.dumps(fields))
     return sql_server
 

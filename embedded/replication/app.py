@@ -11,7 +11,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from embedded.replication.api import connections, extension, jobs, tokens, workspaces
+from embedded.replication.api import capture, connections, extension, jobs, tokens, workspaces
 from embedded.replication.api.actors import Actors
 from embedded.replication.api.calls import EXTENSION, PUBLIC, Handler, Services, route
 from embedded.replication.auth import Tokens
@@ -62,6 +62,8 @@ CALLS: list[tuple[str, str, Handler]] = [
     ("GET", f"{EXTENSION}/jobs/{{jobId}}/files", extension.files),
     ("GET", f"{EXTENSION}/jobs/{{jobId}}/log", extension.log),
     ("GET", f"{EXTENSION}/connections/{{connectionId}}/state", extension.state),
+    ("GET", f"{EXTENSION}/connections/{{connectionId}}/slot", capture.slot),
+    ("POST", f"{EXTENSION}/connections/{{connectionId}}/rebuild", capture.rebuild),
     ("POST", f"{EXTENSION}/sources/{{sourceId}}/check", extension.check_source),
     ("POST", f"{EXTENSION}/destinations/{{destinationId}}/check", extension.check_destination),
     ("PUT", f"{EXTENSION}/faults", extension.set_faults),

@@ -6,10 +6,12 @@ The rules and the wording of the checks follow the real server (airbyte-platform
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
+from embedded.replication.connectors import PostgresSource
 from embedded.replication.postgres.discovery import Column, Table
 from embedded.replication.postgres.types import plan
 
@@ -18,8 +20,16 @@ SyncMode = Literal[
     "full_refresh_soft_delete", "incremental_append", "incremental_deduped_history", "incremental_update",
     "incremental_soft_delete",
 ]  # fmt: skip
-# What source-postgres and destination-s3 have in common: the destination neither deduplicates nor updates.
-SUPPORTED_MODES: tuple[SyncMode, ...] = ("full_refresh_overwrite", "full_refresh_append", "incremental_append")
+# destination-s3 neither deduplicates nor updates.
+_MODES_OF: dict[str, tuple[SyncMode, ...]] = {
+    "s3": ("full_refresh_overwrite", "full_refresh_append", "incremental_append"),
+    "postgres": (
+        "full_refresh_overwrite", "full_refresh_append", "incremental_append", "incremental_deduped_history",
+    ),
+}  # fmt: skip
+# What every stream of a CDC source carries beside the table's columns. The first is the cursor that it defines itself.
+CDC_CURSOR = "_ab_cdc_lsn"
+CDC_COLUMNS = (CDC_CURSOR, "_ab_cdc_updated_at", "_ab_cdc_deleted_at", "_ab_cdc_commit_lsn")
 # Types with a total order and a maximum, whose values PostgreSQL can read back from text; all in pg_catalog.
 CURSOR_TYPES = frozenset(
     {
@@ -29,6 +39,26 @@ CURSOR_TYPES = frozenset(
 )  # fmt: skip
 
 Catalog = Mapping[tuple[str, str], Table]
+
+
+@dataclass(frozen=True)
+class Offer:
+    """What source and destination allow together. cdc: the source streams changes, with a cursor of its own."""
+
+    modes: tuple[SyncMode, ...]
+    cdc: bool = False
+
+    @property
+    def default(self) -> SyncMode:
+        return "full_refresh_overwrite" if "full_refresh_overwrite" in self.modes else self.modes[0]
+
+
+def offer(source: PostgresSource, destination_type: str) -> Offer:
+    """The sync modes of a source and a type of destination. Changes are only ever streamed incrementally."""
+    modes = _MODES_OF[destination_type]
+    if source.cdc is None:
+        return Offer(modes)
+    return Offer(tuple(mode for mode in modes if mode.startswith("incremental")), cdc=True)
 
 
 class CatalogError(Exception):
@@ -59,19 +89,22 @@ class StreamConfigs(BaseModel):
     streams: list[StreamConfig] | None = None
 
 
-def configure(wanted: StreamConfigs | None, catalog: Catalog) -> list[dict[str, Any]]:
+def configure(wanted: StreamConfigs | None, catalog: Catalog, offered: Offer) -> list[dict[str, Any]]:
     """The streams of a connection as they are stored; no wish means every stream. Raises CatalogError."""
     streams = wanted.streams if wanted else None
     if not streams:
-        return [_stored(StreamConfig(name=t.name, namespace=t.namespace), t) for t in catalog.values() if t.columns]
+        tables = [table for table in catalog.values() if table.columns and (table.change_key or not offered.cdc)]
+        for table in tables:
+            _check_changes(table, offered)
+        return [_stored(StreamConfig(name=t.name, namespace=t.namespace), t, offered) for t in tables]
     chosen: dict[tuple[str, str], dict[str, Any]] = {}
     for stream in streams:
         table = _find(stream, catalog)
-        _check(stream, table)
+        _check(stream, table, offered)
         key = (table.namespace, table.name)
         if key in chosen:
             raise CatalogError(f"Duplicate stream found in configuration for: {stream.name}.")
-        chosen[key] = _stored(stream, table)
+        chosen[key] = _stored(stream, table, offered)
     return list(chosen.values())
 
 
@@ -92,24 +125,38 @@ def _find(stream: StreamConfig, catalog: Catalog) -> Table:
     return found[0]
 
 
-def _check(stream: StreamConfig, table: Table) -> None:
-    mode = stream.syncMode or "full_refresh_overwrite"
-    if mode not in SUPPORTED_MODES:
-        modes = ", ".join(SUPPORTED_MODES)
+def _check(stream: StreamConfig, table: Table, offered: Offer) -> None:
+    mode = stream.syncMode or offered.default
+    if mode not in offered.modes:
+        modes = ", ".join(offered.modes)
         raise CatalogError(f"Cannot set sync mode to {mode} for stream {stream.name}. Valid sync modes are: {modes}.")
     if stream.mappers:
         raise CatalogError(f"Stream {stream.name}: mappers are not available in this server.")
     if stream.includeFiles:
         raise CatalogError(f"Stream {stream.name}: includeFiles is not available for a PostgreSQL source.")
-    _check_key(stream, table)
-    if mode.startswith("incremental"):
+    _check_key(stream, table, mode)
+    _check_changes(table, offered)
+    if offered.cdc and stream.cursorField not in (None, [], [CDC_CURSOR]):
+        raise CatalogError(
+            f"Cursor field of stream {stream.name} is defined by the source: {CDC_CURSOR}. Do not set it."
+        )
+    if mode.startswith("incremental") and not offered.cdc:
         _check_cursor(stream, table)
     if stream.selectedFields is not None:
         _check_selection(stream, table, mode)
 
 
-def _check_key(stream: StreamConfig, table: Table) -> None:
+def _check_changes(table: Table, offered: Offer) -> None:
+    """Whether a table's changes can be told apart and are complete; raises CatalogError with the statement to run."""
+    problem = table.change_problem() if offered.cdc else None
+    if problem:
+        raise CatalogError(problem)
+
+
+def _check_key(stream: StreamConfig, table: Table, mode: str) -> None:
     if not stream.primaryKey:
+        if mode == "incremental_deduped_history" and not table.primary_key:
+            raise CatalogError(f"Stream {stream.name} has no primary key: set primaryKey to deduplicate it.")
         return
     wanted = [".".join(path) for path in stream.primaryKey]
     if table.primary_key and set(wanted) != set(table.primary_key):
@@ -142,8 +189,12 @@ def _check_selection(stream: StreamConfig, table: Table, mode: str) -> None:
     if len(set(names)) != len(names):
         raise CatalogError(f"Duplicate fields selected for stream {stream.name}.")
     _check_names(stream, table, names, "selected field")
-    if mode.startswith("incremental") and stream.cursorField and stream.cursorField[0] not in names:
-        raise CatalogError(f"Cursor field {stream.cursorField[0]} of stream {stream.name} must be selected.")
+    cursor = stream.cursorField[0] if stream.cursorField else None
+    if mode.startswith("incremental") and cursor not in (None, CDC_CURSOR, *names):
+        raise CatalogError(f"Cursor field {cursor} of stream {stream.name} must be selected.")
+    key = [path[0] for path in stream.primaryKey or []] or list(table.primary_key)
+    if mode == "incremental_deduped_history" and not set(key) <= set(names):
+        raise CatalogError(f"Primary key {', '.join(key)} of stream {stream.name} must be selected.")
 
 
 def _check_names(stream: StreamConfig, table: Table, names: list[str], what: str) -> None:
@@ -158,14 +209,14 @@ def is_cursor(column: Column) -> bool:
     return not column.type.array and column.type.kind == "b" and column.type.name in CURSOR_TYPES
 
 
-def _stored(stream: StreamConfig, table: Table) -> dict[str, Any]:
+def _stored(stream: StreamConfig, table: Table, offered: Offer) -> dict[str, Any]:
     """A stream as rows of `streams`: the config as it is shown, and the columns known now."""
     selected = None if stream.selectedFields is None else [field.fieldPath[0] for field in stream.selectedFields]
     config: dict[str, Any] = {
         "name": table.name,
         "namespace": table.namespace,
-        "syncMode": stream.syncMode or "full_refresh_overwrite",
-        "cursorField": stream.cursorField or [],
+        "syncMode": stream.syncMode or offered.default,
+        "cursorField": [CDC_CURSOR] if offered.cdc else stream.cursorField or [],
         "primaryKey": stream.primaryKey or [[name] for name in table.primary_key],
         "selectedFields": [{"fieldPath": [name]} for name in selected] if selected else [],
         "mappers": [],
@@ -181,14 +232,15 @@ def field(column: Column) -> dict[str, str]:
     return {"name": column.name, "type": column.type.text, "written": plan(column, False).written}
 
 
-def stream_properties(table: Table, with_modes: bool) -> dict[str, Any]:
-    """One element of GET /streams."""
+def stream_properties(table: Table, offered: Offer | None, *, cdc: bool) -> dict[str, Any]:
+    """One element of GET /streams; `offered` None leaves out the sync modes."""
+    fields = [[column.name] for column in table.columns]
     return {
         "streamName": table.name,
         "streamnamespace": table.namespace,
-        "syncModes": list(SUPPORTED_MODES) if with_modes else None,
-        "defaultCursorField": [],
-        "sourceDefinedCursorField": False,
+        "syncModes": list(offered.modes) if offered else None,
+        "defaultCursorField": [CDC_CURSOR] if cdc else [],
+        "sourceDefinedCursorField": cdc,
         "sourceDefinedPrimaryKey": [[name] for name in table.primary_key],
-        "propertyFields": [[column.name] for column in table.columns],
+        "propertyFields": [*fields, *([name] for name in CDC_COLUMNS if cdc)],
     }

@@ -21,7 +21,7 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
-from embedded.replication.catalog import Catalog, StreamConfig, configure, field
+from embedded.replication.catalog import CDC_CURSOR, Catalog, Offer, StreamConfig, configure, field
 from embedded.replication.failures import SyncError
 from embedded.replication.postgres.discovery import Table
 
@@ -40,7 +40,7 @@ class Stream:
 
 
 def resolve(
-    configured: list[dict[str, Any]], catalog: Catalog, behaviour: str
+    configured: list[dict[str, Any]], catalog: Catalog, behaviour: str, offered: Offer
 ) -> tuple[list[Stream], list[str], list[dict[str, Any]] | None]:
     """The streams to copy, what changed in words, and the stored streams if their list itself changed.
 
@@ -63,7 +63,7 @@ def resolve(
     added = [table for key, table in catalog.items() if not any((r["namespace"], r["name"]) == key for r in configured)]
     if behaviour == "propagate_fully":
         for table in added:
-            new = configure(None, {(table.namespace, table.name): table})
+            new = configure(None, {(table.namespace, table.name): table}, offered)
             notes.append(f"table {table.namespace}.{table.name} is new and copied from now on")
             stored += new
             streams += [Stream(table, item["config"], item["fields"]) for item in new]
@@ -88,7 +88,7 @@ def _resolve_stream(row: dict[str, Any], table: Table, behaviour: str) -> tuple[
     config = StreamConfig.model_validate(row["config"])
     name = f"{table.namespace}.{table.name}"
     selected = [item.fieldPath[0] for item in config.selectedFields or []]
-    needed = [*selected, *(config.cursorField or []), *(path[0] for path in config.primaryKey or [])]
+    needed = [*selected, *_cursor(config), *(path[0] for path in config.primaryKey or [])]
     adapts = behaviour.startswith("propagate")
     known = {item["name"]: item for item in row["fields"]}
     notes: list[str] = []
@@ -115,6 +115,10 @@ def _resolve_stream(row: dict[str, Any], table: Table, behaviour: str) -> tuple[
             notes.append(change)
         fields.append(now)
     return Stream(table, row["config"], fields), notes
+
+
+def _cursor(config: StreamConfig) -> list[str]:
+    return [name for name in config.cursorField or [] if name != CDC_CURSOR]
 
 
 def _column_gone(name: str, gone: list[str], table: Table, known: dict[str, Any]) -> SyncError:

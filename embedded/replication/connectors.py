@@ -38,8 +38,28 @@ class SslMode(_Model):
     client_key_password: str | None = Field(default=None, repr=False)
 
 
-class ReplicationMethod(_Model):
+class Standard(_Model):
     method: Literal["Standard"] = "Standard"
+
+
+class ChangeDataCapture(_Model):
+    """Read Changes using Write-Ahead Log. Slot and publication are made by the source's owner, as Airbyte asks.
+
+    Only the behaviour that loses nothing can be chosen: the log is acknowledged after loading, and a position that the
+    slot no longer has fails the sync. heartbeat_action_query: run before each sync, beside our own logical message.
+    """
+
+    method: Literal["CDC"]
+    plugin: Literal["pgoutput"] = "pgoutput"
+    replication_slot: str = Field(pattern=r"^[a-z0-9_]{1,63}$")
+    publication: str = Field(min_length=1, max_length=63)
+    lsn_commit_behaviour: Literal["After loading Data in the destination"] = "After loading Data in the destination"
+    invalid_cdc_cursor_position_behavior: Literal["Fail sync"] = "Fail sync"
+    heartbeat_action_query: str = ""
+    initial_waiting_seconds: int = Field(default=1200, ge=1, le=86_400)
+
+
+ReplicationMethod = Annotated[Standard | ChangeDataCapture, Field(discriminator="method")]
 
 
 class TunnelMethod(_Model):
@@ -60,13 +80,18 @@ class PostgresSource(_Model):
     password: str = Field(default="", repr=False)
     schemas: list[str] = Field(default_factory=lambda: ["public"])
     ssl_mode: SslMode = Field(default_factory=SslMode)
-    replication_method: ReplicationMethod = Field(default_factory=ReplicationMethod)
+    replication_method: ReplicationMethod = Field(default_factory=Standard)
     tunnel_method: TunnelMethod = Field(default_factory=TunnelMethod)
 
     @field_validator("schemas")
     @classmethod
     def _some_schema(cls, value: list[str]) -> list[str]:
         return value or ["public"]
+
+    @property
+    def cdc(self) -> ChangeDataCapture | None:
+        """The options of change data capture, None when tables are read by query."""
+        return self.replication_method if isinstance(self.replication_method, ChangeDataCapture) else None
 
 
 class ParquetFormat(_Model):
@@ -106,10 +131,37 @@ class S3Destination(_Model):
         return value
 
 
-Connector = type[PostgresSource] | type[S3Destination]
+class PostgresDestination(_Model):
+    """destination-postgres 3.x: typed tables, no raw ones.
+
+    applied_lsn_table: ours. `schema.table` in the same database that gets one row per connection, moved in the same
+    transaction as the last rows of a sync from a CDC source; the table must exist.
+    """
+
+    TYPE: ClassVar[str] = "postgres"
+    TYPE_FIELD: ClassVar[str] = "destinationType"
+    DEFINITION_ID: ClassVar[UUID] = UUID("25c5221d-dce2-4163-ade9-739ef790f503")
+
+    model_config = ConfigDict(extra="allow", protected_namespaces=(), populate_by_name=True)
+
+    host: str = Field(min_length=1)
+    port: int = Field(default=5432, ge=1, le=65535)
+    database: str = Field(min_length=1)
+    schema_: str = Field(default="public", alias="schema", min_length=1, max_length=63)
+    username: str = Field(min_length=1)
+    password: str = Field(default="", repr=False)
+    ssl_mode: SslMode = Field(default_factory=SslMode)
+    tunnel_method: TunnelMethod = Field(default_factory=TunnelMethod)
+    cdc_deletion_mode: Literal["Hard delete", "Soft delete"] = "Hard delete"
+    disable_type_dedupe: Literal[False] = False
+    drop_cascade: bool = False
+    applied_lsn_table: str | None = Field(default=None, pattern=r"^[A-Za-z_][A-Za-z0-9_]*\.[A-Za-z_][A-Za-z0-9_]*$")
+
+
+Connector = type[PostgresSource] | type[S3Destination] | type[PostgresDestination]
 AVAILABLE: dict[str, dict[str, Connector]] = {
     "source": {PostgresSource.TYPE: PostgresSource},
-    "destination": {S3Destination.TYPE: S3Destination},
+    "destination": {S3Destination.TYPE: S3Destination, PostgresDestination.TYPE: PostgresDestination},
 }
 
 _M = TypeVar("_M", bound=BaseModel)

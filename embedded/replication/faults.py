@@ -15,6 +15,8 @@ sync actions, in the worker process: `crash` (SIGKILL to itself), `crash_server`
 `after_upload` the outcome is recorded, nothing is visible; `half_visible` the first object is visible;
 `before_state` all objects are visible, the job is not recorded as succeeded: the next attempt finishes it;
 `before_progress` a checkpoint's rows are durable in the destination, its state is not recorded.
+Of a change data capture: `mid_snapshot` a stream's snapshot is complete and recorded; `mid_range` a range of it is;
+`mid_append` rows are in a transaction that is still open; `before_commit` all rows and the applied LSN are.
 `attempt` limits a rule to that attempt of a job; `job` to that job.
 """
 
@@ -30,7 +32,18 @@ from typing import Any
 
 from embedded.replication.failures import SyncError
 
-POINTS = ("after_snapshot", "after_read", "after_upload", "half_visible", "before_state", "before_progress")
+POINTS = (
+    "after_snapshot",
+    "after_read",
+    "after_upload",
+    "half_visible",
+    "before_state",
+    "before_progress",
+    "mid_snapshot",
+    "mid_range",
+    "mid_append",
+    "before_commit",
+)
 
 
 @dataclass

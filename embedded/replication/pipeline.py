@@ -52,6 +52,8 @@ class SourceStream:
     guarded: tuple[int, ...]
     remembered: list[dict[str, str]]
     primary_key: tuple[str, ...] = ()
+    # Set where the source itself says which generation its rows belong to (the epoch of a change log).
+    generation: int | None = None
 
     @property
     def key(self) -> Key:
@@ -73,10 +75,14 @@ class Selection:
 
 @dataclass(frozen=True)
 class Rows:
-    """Rows of the stream at position `stream` of the selection. Streams may take turns in any order."""
+    """Rows of the stream at position `stream` of the selection. Streams may take turns in any order.
+
+    event: what the rows stand for when they are no records but mark an event (see records.MARKER_REASONS).
+    """
 
     stream: int
     batch: pa.RecordBatch
+    event: str | None = None
 
 
 @dataclass(frozen=True)
@@ -90,9 +96,13 @@ class StreamEnd:
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """Everything yielded before is complete up to `state`, the state of the whole connection (Airbyte's GLOBAL)."""
+    """Everything yielded before is complete up to `state`, the state of the whole connection (Airbyte's GLOBAL).
+
+    last: nothing follows; the state is recorded together with the job's success.
+    """
 
     state: State
+    last: bool = False
 
 
 Event = Rows | StreamEnd | Checkpoint
@@ -104,8 +114,8 @@ class Reader(Protocol):
     def position(self) -> dict[str, Any]:
         """Where the source stands, for people who read the attempt's details."""
 
-    def select(self, configured: list[DictRow], behaviour: str) -> Selection:
-        """Check the configured streams (rows of `streams`) against the source."""
+    def select(self, configured: list[DictRow], behaviour: str, shared: State | None) -> Selection:
+        """Check the configured streams (rows of `streams`) against the source. `shared`: as for `read`."""
 
     def read(self, selection: Selection, states: Mapping[Key, State | None], shared: State | None) -> Iterator[Event]:
         """Everything new since the given states: per stream, and that of the whole connection."""
@@ -165,8 +175,11 @@ class Destination(Protocol):
     def checkpoint(self, state: State) -> bool:
         """Make all that was written so far durable for good; False if that comes with `publish` only."""
 
-    def publish(self, attempt: int) -> None:
-        """Make what attempt `attempt` wrote visible. Idempotent: parts of it may have happened."""
+    def publish(self, attempt: int, state: State | None) -> None:
+        """Make what attempt `attempt` wrote visible. Idempotent: parts of it may have happened.
+
+        state: the shared state that will be recorded, if the source has one.
+        """
 
     def confirm(self) -> None:
         """Called in the transaction that records the job's success: note there that all is visible."""

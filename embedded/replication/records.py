@@ -16,6 +16,9 @@ from embedded.replication.postgres import types
 
 CHANGE = pa.struct([("field", pa.string()), ("change", pa.string()), ("reason", pa.string())])
 META = pa.struct([("sync_id", pa.int64()), ("changes", pa.list_(CHANGE))])
+# A row of a change log that is no record says so here: all of the table before it is gone.
+MARKER_FIELD, MARKER_CHANGE = "*", "TRUNCATED"
+MARKER_REASONS = {"truncate": "SOURCE_TRUNCATE", "snapshot": "SOURCE_SNAPSHOT"}
 META_FIELDS = (
     pa.field("_airbyte_raw_id", pa.string(), nullable=False),
     pa.field("_airbyte_extracted_at", pa.timestamp("ms", "UTC"), nullable=False),
@@ -35,6 +38,7 @@ class Field:
     """One column to write: its name in the source (for `changes`) and in the file, its type, its range of integers.
 
     distinct: nearly all values differ, so that a dictionary of them would be built in vain.
+    logical: PostgreSQL's type for a destination that has it (jsonb, timestamp, numeric), where `type` says less.
     """
 
     source: str
@@ -43,6 +47,7 @@ class Field:
     low: int | None = None
     high: int | None = None
     distinct: bool = False
+    logical: str | None = None
 
 
 def arrow_type(written: str) -> pa.DataType:
@@ -130,8 +135,11 @@ class Records:
         self.schema = schema(fields)
         self.changed = 0
 
-    def shape(self, batch: pa.RecordBatch) -> pa.RecordBatch:
-        """One batch of the source (c0, c1, ..., flags) as records; values that cannot be carried become null."""
+    def shape(self, batch: pa.RecordBatch, event: str | None = None) -> pa.RecordBatch:
+        """One batch of the source (c0, c1, ..., flags) as records; values that cannot be carried become null.
+
+        event: the rows are markers of this event (see MARKER_REASONS), not records.
+        """
         count = batch.num_rows
         bad: dict[int, np.ndarray[Any, Any]] = self._flagged(batch) if self._has_flags else {}
         columns = []
@@ -147,6 +155,9 @@ class Records:
             columns.append(array)
         now = pa.array(np.full(count, time.time_ns() // 1_000_000)).view(META_FIELDS[1].type)
         meta = self._meta(count, bad) if bad else self._plain_meta[:count]
+        if event is not None:
+            marker = {"field": MARKER_FIELD, "change": MARKER_CHANGE, "reason": MARKER_REASONS[event]}
+            meta = self._make_meta(np.arange(count + 1, dtype=np.int32), [marker] * count)
         all_columns = [self._ids.take(count), now, meta, self._generations[:count], *columns]
         return pa.RecordBatch.from_arrays(all_columns, schema=self.schema)
 

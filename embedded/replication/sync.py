@@ -61,13 +61,13 @@ class Sync:
     def run(self) -> dict[str, Any]:
         """Read and write everything; gives the attempt's outcome. Raises SyncError."""
         configured = connections.get_streams(self._db, self._job.connection["id"])
-        selection = self._reader.select(configured, self._job.connection["schema_updates"])
+        self._shared = connections.get_shared_state(self._db, self._job.connection["id"])
+        selection = self._reader.select(configured, self._job.connection["schema_updates"], self._shared)
         for note in selection.notes:
             self._log("warn", f"schema change: {note}")
         lanes = self._lanes(selection)
         rows = connections.get_states(self._db, self._job.connection["id"])
         states = {key: row["cursor"] for key, row in rows.items()}
-        self._shared = connections.get_shared_state(self._db, self._job.connection["id"])
         for event in self._reader.read(selection, states, self._shared):
             self._take(lanes, event)
         return {
@@ -79,16 +79,18 @@ class Sync:
 
     def _take(self, lanes: list[_Lane], event: Event) -> None:
         match event:
-            case Rows(stream, batch):
+            case Rows(stream, batch, what):
                 if batch.num_rows:
-                    self._write(lanes[stream], batch)
+                    self._write(lanes[stream], batch, what)
             case StreamEnd(stream, state, stats):
                 self._end(lanes[stream], state, stats)
-            case Checkpoint(state):
-                self._checkpoint(state)
+            case Checkpoint(state, last):
+                self._shared = state
+                if not last:
+                    self._checkpoint(state)
 
-    def _write(self, lane: _Lane, batch: Any) -> None:
-        lane.writer.write(lane.records.shape(batch))
+    def _write(self, lane: _Lane, batch: Any, event: str | None) -> None:
+        lane.writer.write(lane.records.shape(batch, event))
         lane.read += batch.num_rows
         if time.monotonic() - lane.reported > _PROGRESS_SECONDS:
             lane.reported = time.monotonic()
@@ -118,7 +120,6 @@ class Sync:
 
     def _checkpoint(self, state: State) -> None:
         """Durable data first, then the state, then the source may forget."""
-        self._shared = state
         if not self._destination.checkpoint(state):
             return
         self._reach("before_progress")
@@ -167,6 +168,8 @@ class Sync:
                     generation = states[key]["generation_id"] if key in states else 0
                     if mode.startswith("full_refresh"):
                         generation = connections.bump_generation(self._db, self._job.connection["id"], *key)
+                    elif stream.generation is not None:
+                        generation = stream.generation
                     minimum = generation if mode == "full_refresh_overwrite" else 0
                     jobs.add_job_stream(self._db, self._job.id, *key, mode, generation, minimum)
                     known[key] = {"generation_id": generation, "minimum_generation_id": minimum}

@@ -32,11 +32,20 @@ from psycopg import sql
 from psycopg.rows import DictRow
 
 from embedded.replication import faults
-from embedded.replication.connectors import PostgresSource, S3Destination, parse, secrets
+from embedded.replication.connectors import (
+    AVAILABLE,
+    PostgresDestination,
+    PostgresSource,
+    S3Destination,
+    parse,
+    secrets,
+)
 from embedded.replication.failures import SyncError, scrub
 from embedded.replication.pipeline import Destination, Job, Log, Reach, Reader
+from embedded.replication.postgres.cdc.reader import ChangeReader
 from embedded.replication.postgres.connection import connect as connect_source
 from embedded.replication.postgres.tables import TableReader
+from embedded.replication.postgres_destination.destination import PostgresTables
 from embedded.replication.protocol import APPLICATION, DATABASE, DONE, FAILED, OPTIONS, OVERTAKEN, session_name
 from embedded.replication.s3.destination import S3Lake
 from embedded.replication.store import connections, jobs
@@ -99,20 +108,20 @@ class Attempt:
         self._job = Job(self._job_id, self._number, self._connection, source, destination, started, object_bytes)
         target = open_destination(self._db, self._job, self._log, self._reach)
         prepared = jobs.prepared_attempt(self._db, self._job_id)
-        if prepared is None:
-            target.undo()
-            outcome, number = self._copy(target), self._number
-        else:
-            outcome, number = prepared["outcome"], prepared["number"]
-            self._log("info", f"attempt {number} had written everything: finishing it")
-        target.publish(number)
-        self._reach("before_state")
-        self._finish(outcome, target)
-
-    def _copy(self, target: Destination) -> dict[str, Any]:
+        if prepared is not None:
+            self._log("info", f"attempt {prepared['number']} had written everything: finishing it")
+            self._commit(target, prepared["outcome"], prepared["number"])
+            return
+        target.undo()
         target.check()
         with open_reader(self._job, self._folder, self._log, self._reach) as reader:
-            outcome = Sync(self._db, self._job, reader, target, self._log, self._reach).run()
+            outcome = self._copy(reader, target)
+            self._commit(target, outcome, self._number)
+            if outcome["state"] is not None:
+                reader.acknowledge(outcome["state"])
+
+    def _copy(self, reader: Reader, target: Destination) -> dict[str, Any]:
+        outcome = Sync(self._db, self._job, reader, target, self._log, self._reach).run()
         self._reach("after_read")
         if target.finishes_forward:
             with self._db.transaction():
@@ -120,6 +129,11 @@ class Attempt:
                 jobs.set_outcome(self._db, self._job_id, self._number, outcome)
             self._reach("after_upload")
         return outcome
+
+    def _commit(self, target: Destination, outcome: dict[str, Any], number: int) -> None:
+        target.publish(number, outcome.get("state"))
+        self._reach("before_state")
+        self._finish(outcome, target)
 
     def _finish(self, outcome: dict[str, Any], target: Destination) -> None:
         """State, statistics and success, all or nothing, and only if the job still is ours."""
@@ -155,6 +169,8 @@ class Attempt:
                 jobs.add_job_stream(self._db, self._job_id, *key, "reset", generation, generation)
                 taken = {**row, "generation_id": generation, "minimum_generation_id": generation}
                 connections.save_state(self._db, connection_id, taken, None, self._job_id)
+            if connections.get_shared_state(self._db, connection_id) is not None:
+                connections.request_rebuild(self._db, connection_id)
             jobs.end_attempt(self._db, self._job_id, self._number, "succeeded", None)
             jobs.end_job(self._db, self._job_id, "succeeded")
 
@@ -180,12 +196,14 @@ class Attempt:
 
 def open_reader(job: Job, folder: Path, log: Log, reach: Reach) -> AbstractContextManager[Reader]:
     """The reader for the source's type and replication method."""
-    return TableReader(job, folder, log, reach)
+    reader = TableReader if job.source.cdc is None else ChangeReader
+    return reader(job, folder, log, reach)
 
 
 def open_destination(db: Connection, job: Job, log: Log, reach: Reach) -> Destination:
     """The destination by its type."""
-    return S3Lake(db, job, log, reach)
+    kind = S3Lake if isinstance(job.destination, S3Destination) else PostgresTables
+    return kind(db, job, log, reach)
 
 
 def _settle(db: Connection, job_id: int) -> int:
@@ -218,13 +236,15 @@ def _connection(db: Connection, job: DictRow) -> DictRow:
     return row
 
 
-def _configurations(db: Connection, connection: DictRow) -> tuple[PostgresSource, S3Destination]:
+def _configurations(db: Connection, connection: DictRow) -> tuple[PostgresSource, S3Destination | PostgresDestination]:
     """Source and destination as they are now; deleted ones still serve to undo things."""
-    query = "select id, configuration from actors where id = any(%s)"
+    query = "select id, type, configuration from actors where id = any(%s)"
     ids = [connection["source_id"], connection["destination_id"]]
-    found = {row["id"]: row["configuration"] for row in db.execute(query, [ids])}
-    source = parse(PostgresSource, found[connection["source_id"]])
-    return source, parse(S3Destination, found[connection["destination_id"]])
+    found = {row["id"]: row for row in db.execute(query, [ids])}
+    source, destination = found[connection["source_id"]], found[connection["destination_id"]]
+    kind = AVAILABLE["destination"][destination["type"]]
+    target: Any = parse(kind, destination["configuration"])
+    return parse(PostgresSource, source["configuration"]), target
 
 
 if __name__ == "__main__":

@@ -131,7 +131,7 @@ class Actors:
                 layout(model.s3_bucket_path, model.s3_path_format, model.file_name_pattern)
         except (connectors.ConfigurationError, LayoutError) as error:
             raise _invalid(str(error)) from None
-        return model.model_dump(mode="json", exclude_unset=True)
+        return model.model_dump(mode="json", exclude_unset=True, by_alias=True)
 
 
 def _invalid(message: str) -> Problem:

@@ -12,7 +12,7 @@ from pydantic import BaseModel, Field
 from starlette.responses import Response
 
 from embedded.replication.api.calls import NO_CONTENT, Call, Services, as_uuid
-from embedded.replication.catalog import Catalog, CatalogError, StreamConfigs, configure, stream_properties
+from embedded.replication.catalog import Catalog, CatalogError, StreamConfigs, configure, offer, stream_properties
 from embedded.replication.connectors import PostgresSource, parse, secrets
 from embedded.replication.failures import SyncError, scrub
 from embedded.replication.postgres.connection import connect, translate
@@ -133,7 +133,7 @@ def create(call: Call) -> dict[str, Any]:
         source = _actor(db, "source", body.sourceId)
         destination = _actor(db, "destination", body.destinationId)
         values = _values(body, {**_DEFAULTS, "name": f"{source['name']} <> {destination['name']}"})
-    streams = _configured(body.configurations, source)
+    streams = _configured(body.configurations, source, destination)
     with call.services.pool.connection() as db, db.transaction():
         row = connections.create_connection(db, source["workspace_id"], source["id"], destination["id"], values)
         connections.replace_streams(db, row["id"], streams)
@@ -155,8 +155,9 @@ def _change(call: Call, body: PatchBody, start: dict[str, Any] | None) -> dict[s
     with call.services.pool.connection() as db:
         row = existing(db, connection_id)
         source = _actor(db, "source", row["source_id"])
+        destination = _actor(db, "destination", row["destination_id"])
     replaces = body.configurations is not None or start is not None
-    streams = _configured(body.configurations, source) if replaces else None
+    streams = _configured(body.configurations, source, destination) if replaces else None
     with call.services.pool.connection() as db, db.transaction():
         current = connections.get_connection(db, connection_id, lock=True)
         if current is None:
@@ -199,10 +200,13 @@ def streams(call: Call) -> list[dict[str, Any]]:
     destination_id = call.query.get("destinationId")
     with call.services.pool.connection() as db:
         source = _actor(db, "source", as_uuid("sourceId", call.query["sourceId"]))
-        if destination_id:
-            _actor(db, "destination", as_uuid("destinationId", destination_id))
-    tables = _discover(source).values()
-    return [stream_properties(table, bool(destination_id)) for table in tables if table.readable and table.columns]
+        wanted = as_uuid("destinationId", destination_id) if destination_id else None
+        destination = _actor(db, "destination", wanted) if wanted else None
+    configuration = parse(PostgresSource, source["configuration"])
+    offered = offer(configuration, destination["type"]) if destination else None
+    cdc = configuration.cdc is not None
+    tables = [table for table in _discover(source).values() if table.readable and table.columns]
+    return [stream_properties(table, offered, cdc=cdc) for table in tables if table.change_key or not cdc]
 
 
 def _actor(db: Connection, kind: str, actor_id: UUID) -> DictRow:
@@ -212,9 +216,10 @@ def _actor(db: Connection, kind: str, actor_id: UUID) -> DictRow:
     return row
 
 
-def _configured(wanted: StreamConfigs | None, source: DictRow) -> list[dict[str, Any]]:
+def _configured(wanted: StreamConfigs | None, source: DictRow, destination: DictRow) -> list[dict[str, Any]]:
+    offered = offer(parse(PostgresSource, source["configuration"]), destination["type"])
     try:
-        return configure(wanted, _discover(source))
+        return configure(wanted, _discover(source), offered)
     except CatalogError as error:
         raise bad_request(str(error)) from None
 

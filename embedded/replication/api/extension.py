@@ -11,6 +11,7 @@ from embedded.replication.api import connections as connection_calls
 from embedded.replication.api import jobs as job_calls
 from embedded.replication.api.calls import Call
 from embedded.replication.failures import SyncError, scrub
+from embedded.replication.postgres.cdc import slot as slots
 from embedded.replication.postgres.connection import connect
 from embedded.replication.problems import bad_request, not_found
 from embedded.replication.protocol import APPLICATION
@@ -118,28 +119,49 @@ def state(call: Call) -> dict[str, Any]:
 
 
 def check_source(call: Call) -> dict[str, Any]:
-    """Whether the source can be used now."""
+    """Whether the source can be used now; for change data capture also its slot and publication."""
     row = _actor(call, "source")
     source = connectors.parse(connectors.PostgresSource, row["configuration"])
     try:
         with connect(source, f"{APPLICATION} check") as db:
             db.execute("select 1")
+            if source.cdc is not None:
+                slots.require(db, source.cdc, source)
+                slots.check_publication(db, source.cdc, [])
     except SyncError as error:
         return _failed(error, row)
     return {"status": "succeeded", "message": None}
 
 
 def check_destination(call: Call) -> dict[str, Any]:
-    """Whether the bucket is there and answers to these keys."""
-    from embedded.replication.s3 import client  # boto3 is heavy, and only this call of the server needs it
-
+    """Whether the bucket or database is there and answers to these credentials."""
     row = _actor(call, "destination")
-    destination = connectors.parse(connectors.S3Destination, row["configuration"])
+    destination: Any = connectors.parse(connectors.AVAILABLE["destination"][row["type"]], row["configuration"])
     try:
-        client.check(client.client(destination), destination)
+        if isinstance(destination, connectors.S3Destination):
+            _check_bucket(destination)
+        else:
+            _check_database(destination)
     except SyncError as error:
         return _failed(error, row)
     return {"status": "succeeded", "message": None}
+
+
+def _check_bucket(destination: connectors.S3Destination) -> None:
+    from embedded.replication.s3 import client  # boto3 is heavy, and only this call of the server needs it
+
+    client.check(client.client(destination), destination)
+
+
+def _check_database(destination: connectors.PostgresDestination) -> None:
+    from embedded.replication.postgres_destination.database import Database  # with Arrow and numpy
+
+    database = Database(destination, f"{APPLICATION} check")
+    try:
+        if destination.applied_lsn_table:
+            database.require_applied_table(destination.applied_lsn_table)
+    finally:
+        database.close()
 
 
 def _actor(call: Call, kind: str) -> DictRow:

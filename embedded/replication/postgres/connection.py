@@ -11,10 +11,11 @@ from typing import Any
 import psycopg
 from psycopg.rows import DictRow, dict_row
 
-from embedded.replication.connectors import PostgresSource
-from embedded.replication.failures import SyncError
+from embedded.replication.connectors import PostgresDestination, PostgresSource
+from embedded.replication.failures import Origin, SyncError
 
 Connection = psycopg.Connection[DictRow]
+Endpoint = PostgresSource | PostgresDestination
 
 # Text that PostgreSQL prints for us must not depend on the server's or the role's settings.
 _SESSION = (
@@ -23,7 +24,7 @@ _SESSION = (
 )
 
 
-def parameters(source: PostgresSource, application: str, folder: Path | None = None) -> dict[str, Any]:
+def parameters(source: Endpoint, application: str, folder: Path | None = None) -> dict[str, Any]:
     """The libpq connection parameters. Certificates, if any, are written to `folder` (0600)."""
     values: dict[str, Any] = {
         "host": source.host,
@@ -72,17 +73,18 @@ def connect(source: PostgresSource, application: str, folder: Path | None = None
         raise translate(error, source) from None
 
 
-def translate(error: BaseException, source: PostgresSource) -> SyncError:
+def translate(error: BaseException, source: Endpoint) -> SyncError:
     """What an error of libpq, psycopg or DuckDB's scanner means: whose fault, whether to retry, what to mend."""
     text = " ".join(str(error).split())
-    where = f"PostgreSQL source {source.host}:{source.port}/{source.database}"
+    origin: Origin = "destination" if isinstance(source, PostgresDestination) else "source"
+    where = f"PostgreSQL {origin} {source.host}:{source.port}/{source.database}"
     for pattern, advice in _CONFIG:
         if re.search(pattern, text, re.IGNORECASE):
-            return SyncError("source", "config_error", f"{where}: {advice.format(s=source)} ({text})")
+            return SyncError(origin, "config_error", f"{where}: {advice.format(s=source)} ({text})")
     if re.search(_TRANSIENT, text, re.IGNORECASE) or isinstance(error, psycopg.OperationalError):
         advice = "cannot be reached or went away; check that it runs and that host and port are right"
-        return SyncError("source", "transient_error", f"{where} {advice} ({text})")
-    return SyncError("source", "system_error", f"{where}: {text}")
+        return SyncError(origin, "transient_error", f"{where} {advice} ({text})")
+    return SyncError(origin, "system_error", f"{where}: {text}")
 
 
 # libpq gives connection errors no SQLSTATE, DuckDB gives only text: words are all there is.
@@ -91,7 +93,16 @@ _CONFIG = [
     ("database .* does not exist", "there is no database {s.database}"),
     ("no pg_hba.conf entry", "its pg_hba.conf refuses this host or user"),
     ("is not permitted to log in", "role {s.username} may not log in"),
+    (
+        "permission denied to (start|use) .*(replication|wal sender)|must be superuser or replication role"
+        "|permission denied to use replication slots",
+        "ALTER ROLE {s.username} REPLICATION, so that it may read the log",
+    ),
     ("permission denied", "grant USAGE on the schema and SELECT on the table to {s.username}"),
+    ("all replication slots are in use", "raise max_replication_slots: a snapshot needs one more slot for its time"),
+    ("number of requested standby connections exceeds", "raise max_wal_senders"),
+    ("cannot drop .* because other objects depend on it", "views depend on the table: set drop_cascade, or drop them"),
+    ("cannot alter type of a column used by", "a view or rule uses the column: drop it, sync, and make it again"),
     ("could not translate host name|name or service not known", "host {s.host} is not known"),
     ("server does not support ssl", "it has no SSL: set ssl_mode to disable or prefer"),
     ("certificate verify failed", "its certificate does not fit ca_certificate"),

@@ -43,13 +43,48 @@ class Table:
     primary_key: tuple[str, ...]
     estimated_rows: float
     readable: bool
+    oid: int = 0
+    relkind: str = "r"
+    # pg_class.relreplident (d default, n nothing, f full, i index), and whether any value may be stored out of line.
+    identity: str = "d"
+    toastable: bool = False
+
+    @property
+    def change_key(self) -> tuple[str, ...]:
+        """The columns that identify a row in the log: the primary key; none for what has no changes of its own."""
+        return self.primary_key if self.relkind in ("r", "p") else ()
+
+    def change_problem(self) -> str | None:
+        """Why this table's changes cannot be captured exactly, with what to do about it; None when they can."""
+        name = f'"{self.namespace}"."{self.name}"'
+        if self.relkind not in ("r", "p"):
+            return f"Stream {self.name} is no table: views and foreign tables have no changes of their own."
+        if not self.primary_key:
+            return (
+                f"Stream {self.name} has no primary key, so its changes cannot be told apart. Add one, or leave it out."
+            )
+        if self.toastable and self.identity != "f":
+            return (
+                f"Stream {self.name} has columns whose long values PostgreSQL leaves out of the log when they do not"
+                f" change. Run: ALTER TABLE {name} REPLICA IDENTITY FULL"
+            )
+        if self.identity == "n" or (self.identity == "i" and not self.toastable):
+            return (
+                f"Stream {self.name}: its replica identity does not give the primary key."
+                f" Run: ALTER TABLE {name} REPLICA IDENTITY {'FULL' if self.toastable else 'DEFAULT'}"
+            )
+        return None
 
     def column(self, name: str) -> Column | None:
         return next((column for column in self.columns if column.name == name), None)
 
 
 _TABLES = """
-select c.oid, n.nspname as namespace, c.relname as name, c.reltuples as estimate,
+select c.oid, n.nspname as namespace, c.relname as name, c.reltuples as estimate, c.relkind::text as relkind,
+       (select min(case l.relreplident when 'n' then '1n' when 'i' then '2i' when 'd' then '3d' else '4f' end)
+          from pg_class l where l.oid = c.oid or l.oid in (select relid from pg_partition_tree(c.oid))) as identity,
+       exists (select from pg_class l where l.reltoastrelid <> 0
+                  and (l.oid = c.oid or l.oid in (select relid from pg_partition_tree(c.oid)))) as toastable,
        has_schema_privilege(n.oid, 'USAGE')
        and (has_table_privilege(c.oid, 'SELECT') or has_any_column_privilege(c.oid, 'SELECT')) as readable,
        (select array_agg(a.attname order by k.ordinality)
@@ -103,6 +138,10 @@ def discover(db: Connection, schemas: list[str], names: list[str] | None = None)
             primary_key=tuple(table["primary_key"] or ()),
             estimated_rows=float(table["estimate"]),
             readable=bool(table["readable"]),
+            oid=int(table["oid"]),
+            relkind=table["relkind"],
+            identity=table["identity"][1],
+            toastable=bool(table["toastable"]),
         )
         for table in tables
     }

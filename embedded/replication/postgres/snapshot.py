@@ -55,7 +55,9 @@ def quoted(text: str) -> str:
 class Snapshot:
     """A context manager; opening it raises SyncError when the source cannot be used."""
 
-    def __init__(self, source: PostgresSource, application: str, folder: Path) -> None:
+    def __init__(self, source: PostgresSource, application: str, folder: Path, name: str | None = None) -> None:
+        """`name`: an exported snapshot to adopt instead of taking one; who exported it must still be there."""
+        self._adopted = name
         self._source = source
         self._application = application
         self._folder = folder
@@ -71,8 +73,11 @@ class Snapshot:
         try:
             self.horizon = self._first(_HORIZON)["horizon"]  # before the snapshot, or a commit could slip between
             self.catalogue.execute("begin isolation level repeatable read read only")
-            row = self._first("select pg_export_snapshot() as name")
-            self.name = row["name"]
+            if self._adopted is None:
+                self.name = self._first("select pg_export_snapshot() as name")["name"]
+            else:
+                self.catalogue.execute(sql.SQL("set transaction snapshot {}").format(sql.Literal(self._adopted)))
+                self.name = self._adopted
             self.lsn = self._position()
             self._duck = self._attach()
         except BaseException as error:

@@ -42,6 +42,9 @@ class StreamQuery:
     plans: tuple[TypePlan, ...]
     cursor_field: str | None
     since: Cursor | None
+    # Only the rows in these blocks [low, high) of `relation_name`, the table or one partition of it.
+    blocks: tuple[int, int] | None = None
+    relation_name: tuple[str, str] | None = None
 
     @property
     def guarded(self) -> list[int]:
@@ -62,11 +65,15 @@ class StreamQuery:
         if self.guarded:
             items.append(sql.SQL("{} as flags").format(self._flags()))
         query = sql.SQL("select {} from {}").format(sql.SQL(", ").join(items), self.relation)
+        if self.blocks is not None:
+            # A range of tuple identifiers is read without a pass over the rest of the table.
+            low, high = (sql.Literal(f"({block},0)") for block in self.blocks)
+            return query + sql.SQL(" where ctid >= {}::tid and ctid < {}::tid").format(low, high)
         return query + sql.SQL(" where ") + self._predicate(self.since) if self.since else query
 
     @property
     def relation(self) -> sql.Identifier:
-        return sql.Identifier(self.table.namespace, self.table.name)
+        return sql.Identifier(*(self.relation_name or (self.table.namespace, self.table.name)))
 
     def _flags(self) -> sql.Composed:
         """Null for a good row; otherwise the positions of the values that cannot be carried: `0,3`."""

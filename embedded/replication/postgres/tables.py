@@ -11,6 +11,7 @@ from psycopg import sql
 from psycopg.rows import DictRow
 
 from embedded.replication import changes
+from embedded.replication.catalog import offer
 from embedded.replication.failures import SyncError
 from embedded.replication.pipeline import (
     Event,
@@ -24,7 +25,8 @@ from embedded.replication.pipeline import (
     State,
     StreamEnd,
 )
-from embedded.replication.postgres import discovery, stream
+from embedded.replication.postgres import discovery, stream, types
+from embedded.replication.postgres.discovery import Column
 from embedded.replication.postgres.snapshot import Snapshot
 from embedded.replication.protocol import session_name
 from embedded.replication.records import Field, arrow_type
@@ -57,10 +59,10 @@ class TableReader:
     def position(self) -> dict[str, Any]:
         return {"name": self._snapshot.name, "lsn": self._snapshot.lsn, "horizon": self._snapshot.horizon}
 
-    def select(self, configured: list[DictRow], behaviour: str) -> Selection:
-        self._selected, notes, stored = changes.resolve(
-            configured, find_tables(self._snapshot.catalogue, self._job, configured, behaviour), behaviour
-        )
+    def select(self, configured: list[DictRow], behaviour: str, shared: State | None) -> Selection:
+        tables = find_tables(self._snapshot.catalogue, self._job, configured, behaviour)
+        offered = offer(self._job.source, self._job.destination.TYPE)
+        self._selected, notes, stored = changes.resolve(configured, tables, behaviour, offered)
         return Selection([self._describe(item) for item in self._selected], notes, stored)
 
     def _describe(self, item: changes.Stream) -> SourceStream:
@@ -77,7 +79,7 @@ class TableReader:
         )
 
     def _query(self, item: changes.Stream, state: State | None) -> stream.StreamQuery:
-        cursor = item.config["cursorField"][0] if item.config["syncMode"] == "incremental_append" else None
+        cursor = item.config["cursorField"][0] if item.config["syncMode"].startswith("incremental") else None
         as_double = decimal_as_double(self._job)
         return stream.build(item.table, item.columns, cursor, state if cursor else None, as_double)
 
@@ -146,6 +148,27 @@ def decimal_as_double(job: Job) -> bool:
 
 def fields(query: stream.StreamQuery, distinct: set[str]) -> tuple[Field, ...]:
     return tuple(
-        Field(column.name, column.name, arrow_type(item.written), item.low, item.high, column.name in distinct)
+        Field(
+            column.name,
+            column.name,
+            arrow_type(item.written),
+            item.low,
+            item.high,
+            column.name in distinct,
+            logical_type(column, item.written),
+        )
         for column, item in zip(query.columns, query.plans, strict=True)
     )
+
+
+def logical_type(column: Column, written: str) -> str | None:
+    """PostgreSQL's own type, where a destination that has it can keep more than the Arrow type says."""
+    type_ = column.type
+    if type_.array or type_.kind != "b":
+        return None
+    if type_.name in ("json", "jsonb"):
+        return "jsonb"
+    if type_.name == "timestamp":
+        return "timestamp"
+    exact = type_.name in ("numeric", "money") and written == types.STRING
+    return "numeric" if exact else None

@@ -56,7 +56,7 @@ class S3Lake:
     def checkpoint(self, state: State) -> bool:
         return False
 
-    def publish(self, attempt: int) -> None:
+    def publish(self, attempt: int, state: State | None) -> None:
         """Complete the uploads of attempt `attempt`. Some may be complete already: then this only looks."""
         mine = [row for row in objects.of_job(self._db, self._job.id, ["uploaded"]) if row["attempt"] == attempt]
         try:

@@ -154,3 +154,12 @@ def save_shared_state(db: Connection, connection_id: UUID, state: dict[str, Any]
         " state = excluded.state, job_id = excluded.job_id, updated_at = now()",
         [connection_id, Jsonb(state), job_id],
     )
+
+
+def request_rebuild(db: Connection, connection_id: UUID) -> None:
+    """Let the next sync of a change data capture begin a new epoch, whatever the source still has."""
+    db.execute(
+        "insert into shared_states as s (connection_id, state) values (%s, '{\"rebuild\": true}')"
+        " on conflict (connection_id) do update set state = s.state || excluded.state, updated_at = now()",
+        [connection_id],
+    )

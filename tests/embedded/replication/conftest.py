@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from tests.embedded.replication.capture import Capture, capturing
 from tests.embedded.replication.harness import Bench, Lake, Server, Source, new_database, new_source
 
 HOST = "127.0.0.1"
@@ -43,3 +44,26 @@ def own_bench(platform_postgres: Any, source_database: Source, object_store: Any
         server = Server(url, tmp_path / "server.log")
         yield Bench(server, source_database, Lake(object_store))
         server.stop()
+
+
+@pytest.fixture
+def capture(shared_server: Server, source_database: Source, platform_postgres: Any) -> Iterator[Capture]:
+    """Change data capture from an empty schema `shop` into a database of its own, by the shared server."""
+    source_database.reset()
+    with (
+        new_database(platform_postgres.superuser_dsn) as url,
+        capturing(shared_server, source_database, url) as made,
+    ):
+        yield made
+    shared_server.faults()
+
+
+@pytest.fixture
+def own_capture(source_database: Source, platform_postgres: Any, tmp_path: Path) -> Iterator[Capture]:
+    """The same with a server that is not started yet, and that a test may kill."""
+    source_database.reset()
+    with new_database(platform_postgres.superuser_dsn) as state, new_database(platform_postgres.superuser_dsn) as url:
+        server = Server(state, tmp_path / "server.log")
+        with capturing(server, source_database, url) as made:
+            yield made
+            server.stop()

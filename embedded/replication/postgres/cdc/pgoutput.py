@@ -1,0 +1,339 @@
+"""pgoutput messages into rows of columns, many transactions at a time and without a loop over rows.
+
+https://www.postgresql.org/docs/current/protocol-logicalrep-message-formats.html. A block of whole transactions is one
+buffer; numpy finds the messages of a relation in it, steps through their columns side by side, and values.py makes an
+Arrow array of each column.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from embedded.replication.failures import SyncError
+from embedded.replication.postgres.cdc import values
+from embedded.replication.postgres.cdc.values import NULL, UNCHANGED, Bools, Buffer, Cells, Ints
+from embedded.replication.postgres.cdc.wal import HEADER
+from embedded.replication.records import arrow_type
+
+_B, _C, _D, _I, _R, _T, _U = (ord(letter) for letter in "BCDIRTU")
+_K, _N, _O = (ord(letter) for letter in "KNO")
+_MICROS_2000 = 946_684_800_000_000
+
+CDC_FIELDS = (
+    pa.field("_ab_cdc_lsn", pa.int64()),
+    pa.field("_ab_cdc_updated_at", pa.timestamp("us", "UTC")),
+    pa.field("_ab_cdc_deleted_at", pa.timestamp("us", "UTC")),
+    pa.field("_ab_cdc_commit_lsn", pa.int64()),
+)
+
+
+@dataclass(frozen=True)
+class CapturedColumn:
+    """One column to take out of the log. type_name: base type, `[]` after an array's element; oid: declared type."""
+
+    name: str
+    type_name: str
+    written: str
+    oid: int
+
+
+@dataclass(frozen=True)
+class Captured:
+    """One stream of the log. after: changes committed at or before this LSN are in the stream's snapshot already."""
+
+    index: int
+    label: str
+    oid: int
+    columns: tuple[CapturedColumn, ...]
+    key: tuple[str, ...]
+    after: int
+
+
+@dataclass(frozen=True)
+class Relation:
+    """A table's shape at some point of the log: its columns by name, with their position and type."""
+
+    namespace: str
+    name: str
+    columns: Mapping[str, tuple[int, int]]
+
+
+@dataclass
+class Transactions:
+    """Commit LSN (end of the commit record) and commit time (microseconds since 1970) of a block's transactions."""
+
+    ends: Ints
+    stamps: Ints
+
+
+@dataclass
+class Decoded:
+    """Rows of one stream: its columns, the CDC columns, flags. markers: the row is a truncation, not a change."""
+
+    stream: int
+    batch: pa.RecordBatch
+    markers: Bools | None = None
+
+
+@dataclass
+class Decoder:
+    """Keeps what the log said about relations; everything else is in the messages themselves."""
+
+    streams: Mapping[int, Captured]
+    relations: dict[int, Relation] = field(default_factory=dict)
+
+    def decode(self, messages: list[bytes], within: tuple[int, int] | None = None) -> Iterator[Decoded]:
+        """Rows of a block of whole transactions; `within`: the block is a part of one with this commit LSN and time."""
+        for part in self._parts(messages):
+            yield from self._decode(part, within)
+
+    def _parts(self, messages: list[bytes]) -> Iterator[list[bytes]]:
+        """Cut where a relation changes its shape: rows before and after it are laid out differently."""
+        begun = 0
+        for at, message in enumerate(messages):
+            if message[HEADER] != _R:
+                continue
+            oid, relation = _relation(message)
+            known = self.relations.get(oid)
+            if known is not None and known != relation and at > begun:
+                yield messages[begun:at]
+                begun = at
+            self.relations[oid] = relation
+            self._check(oid, relation)
+        yield messages[begun:]
+
+    def _check(self, oid: int, relation: Relation) -> None:
+        stream = self.streams.get(oid)
+        for column in stream.columns if stream else ():
+            there = relation.columns.get(column.name)
+            if stream and there and there[1] != column.oid:
+                message = (
+                    f"Column {column.name} of {stream.label} had another type when the changes now in the log were"
+                    " made. Review the connection and rebuild it: POST /api/lakehouse/v1/connections/<id>/rebuild"
+                )
+                raise SyncError("source", "config_error", message)
+
+    def _decode(self, messages: list[bytes], within: tuple[int, int] | None) -> Iterator[Decoded]:
+        if not messages:
+            return
+        lengths = np.fromiter(map(len, messages), np.int64, len(messages))
+        starts = np.zeros(len(messages), np.int64)
+        np.cumsum(lengths[:-1], out=starts[1:])
+        buffer = Buffer(b"".join(messages))
+        block = _Block(buffer, starts + HEADER, within)
+        for oid in block.touched():
+            stream = self.streams.get(oid)
+            if stream is None:
+                continue
+            if oid not in self.relations:
+                raise SyncError("source", "system_error", f"The log has rows of {stream.label}, but not its columns.")
+            yield from block.rows(stream, self.relations[oid])
+
+
+def _relation(message: bytes) -> tuple[int, Relation]:
+    at = HEADER + 1
+    oid = int.from_bytes(message[at : at + 4], "big")
+    namespace, at = _text(message, at + 4)
+    name, at = _text(message, at)
+    count = int.from_bytes(message[at + 1 : at + 3], "big")
+    at += 3
+    columns = {}
+    for position in range(count):
+        column, end = _text(message, at + 1)
+        columns[column] = (position, int.from_bytes(message[end : end + 4], "big"))
+        at = end + 8
+    return oid, Relation(namespace or "pg_catalog", name, columns)
+
+
+def _text(message: bytes, at: int) -> tuple[str, int]:
+    end = message.index(0, at)
+    return message[at:end].decode(), end + 1
+
+
+class _Block:
+    """The messages of some transactions in one buffer. `at`: where each message begins, after its header."""
+
+    def __init__(self, buffer: Buffer, at: Ints, within: tuple[int, int] | None) -> None:
+        self._buffer = buffer
+        self._at = at
+        self._kinds = buffer.bytes[at]
+        self._relations = np.where(
+            np.isin(self._kinds, (_I, _U, _D)), buffer.numbers(">u4", at + 1).astype(np.int64), 0
+        )
+        self._transactions(within)
+
+    def _transactions(self, within: tuple[int, int] | None) -> None:
+        """For every message, when and where its transaction was committed."""
+        if within is not None:
+            ends, stamps = (np.array([value], np.int64) for value in within)
+            self._transaction = np.zeros(len(self._at), np.int64)
+        else:
+            commits = self._at[self._kinds == _C]
+            ends = self._buffer.numbers(">i8", commits + 10)
+            stamps = self._buffer.numbers(">i8", commits + 18) + _MICROS_2000
+            # A message belongs to the first commit after it.
+            self._transaction = np.cumsum(self._kinds == _C) - (self._kinds == _C)
+            self._transaction = np.minimum(self._transaction, max(0, len(ends) - 1))
+        self._ends, self._stamps = ends, stamps
+
+    def touched(self) -> list[int]:
+        """The relations that have rows or truncations here."""
+        found = {int(oid) for oid in np.unique(self._relations)} | {
+            oid for at in self._at[self._kinds == _T] for oid in self._truncated(int(at))
+        }
+        return sorted(found - {0})
+
+    def _truncated(self, at: int) -> list[int]:
+        data = self._buffer.bytes
+        count = int.from_bytes(data[at + 1 : at + 5].tobytes(), "big")
+        return [int.from_bytes(data[at + 6 + 4 * i : at + 10 + 4 * i].tobytes(), "big") for i in range(count)]
+
+    def rows(self, stream: Captured, relation: Relation) -> Iterator[Decoded]:
+        messages = np.flatnonzero(self._relations == stream.oid)
+        if stream.after:
+            messages = messages[self._ends[self._transaction[messages]] > stream.after]
+        if len(messages):
+            yield self._changes(stream, relation, messages)
+        truncations = [i for i in np.flatnonzero(self._kinds == _T) if stream.oid in self._truncated(int(self._at[i]))]
+        truncations = [i for i in truncations if self._ends[self._transaction[i]] > stream.after]
+        if truncations:
+            yield self._markers(stream, np.array(truncations, np.int64))
+
+    def _changes(self, stream: Captured, relation: Relation, messages: Ints) -> Decoded:
+        buffer, width = self._buffer, len(relation.columns)
+        at = self._at[messages]
+        tuples = at + 8
+        deleted = self._kinds[messages] == _D
+        replaced = np.flatnonzero((self._kinds[messages] == _U) & (buffer.bytes[at + 5] != _N))
+        old = _walk(buffer, tuples[replaced], width) if len(replaced) else None
+        if old is not None:
+            tuples[replaced] = old.end + 3  # past the old row: `N`, the number of columns
+        cells = _walk(buffer, tuples, width).cells
+        if old is not None:
+            _fill_unchanged(cells, old.cells, replaced)
+        if any(bool((column.kinds == UNCHANGED).any()) for column in cells):
+            raise _unchanged(stream)
+        order, deleted_rows = messages, deleted
+        if old is not None:
+            moved = self._key_changed(stream, relation, cells, old.cells, replaced)
+            if len(moved):
+                # The row left its old key: a deletion of that before the row under its new key.
+                cells = [_append(new, gone, moved) for new, gone in zip(cells, old.cells, strict=True)]
+                order = np.concatenate([messages, messages[replaced[moved]]])
+                deleted_rows = np.concatenate([deleted, np.ones(len(moved), bool)])
+                place = np.lexsort((~deleted_rows, order))
+                cells = [Cells(c.kinds[place], c.starts[place], c.lengths[place]) for c in cells]
+                order, deleted_rows = order[place], deleted_rows[place]
+        return Decoded(stream.index, self._batch(stream, relation, cells, order, deleted_rows))
+
+    def _key_changed(
+        self, stream: Captured, relation: Relation, new: list[Cells], old: list[Cells], replaced: Ints
+    ) -> Ints:
+        """Which of the replaced rows have another key now."""
+        changed = np.zeros(len(replaced), bool)
+        for name in stream.key:
+            position = relation.columns[name][0]
+            before, now = old[position], _pick(new[position], replaced)
+            none = np.zeros(len(replaced), bool)
+            same = pc.equal(values.strings(self._buffer, before, none), values.strings(self._buffer, now, none))
+            changed |= ~np.asarray(same.to_numpy(zero_copy_only=False), bool)
+        return np.flatnonzero(changed)
+
+    def _batch(
+        self, stream: Captured, relation: Relation, cells: list[Cells], order: Ints, deleted: Bools
+    ) -> pa.RecordBatch:
+        arrays: list[pa.Array] = []
+        flags: dict[int, list[str]] = {}
+        for index, column in enumerate(stream.columns):
+            there = relation.columns.get(column.name)
+            if there is None:  # added to the table later than these changes
+                arrays.append(pa.nulls(len(order), arrow_type(column.written)))
+                continue
+            array, bad = values.decode(self._buffer, cells[there[0]], column.type_name, column.written)
+            arrays.append(array)
+            for row in np.flatnonzero(bad) if bad is not None else ():
+                flags.setdefault(int(row), []).append(str(index))
+        arrays += self._cdc(order, deleted)
+        texts = [",".join(flags[row]) if row in flags else None for row in range(len(order))] if flags else None
+        arrays.append(pa.array(texts, pa.string()) if texts else pa.nulls(len(order), pa.string()))
+        return pa.RecordBatch.from_arrays(arrays, [f"c{i}" for i in range(len(arrays))])
+
+    def _cdc(self, order: Ints, deleted: Bools) -> list[pa.Array]:
+        """The four CDC columns of the rows of these messages."""
+        transaction = self._transaction[order]
+        lsn = self._buffer.numbers(">i8", self._at[order] - HEADER + 1)
+        stamps = self._stamps[transaction]
+        type_ = CDC_FIELDS[1].type
+        return [
+            pa.array(lsn, pa.int64()),
+            pa.array(stamps, pa.int64()).cast(type_),
+            pa.array(stamps, pa.int64(), mask=~deleted).cast(type_),
+            pa.array(self._ends[transaction], pa.int64()),
+        ]
+
+    def _markers(self, stream: Captured, order: Ints) -> Decoded:
+        count = len(order)
+        arrays = [pa.nulls(count, arrow_type(column.written)) for column in stream.columns]
+        arrays += [*self._cdc(order, np.ones(count, bool)), pa.nulls(count, pa.string())]
+        batch = pa.RecordBatch.from_arrays(arrays, [f"c{i}" for i in range(len(arrays))])
+        return Decoded(stream.index, batch, np.ones(count, bool))
+
+
+@dataclass
+class _Walked:
+    cells: list[Cells]
+    end: Ints
+
+
+def _walk(buffer: Buffer, tuples: Ints, width: int) -> _Walked:
+    """Step through the columns of many rows at once; `tuples`: where the first column of each row begins."""
+    at = tuples.copy()
+    cells = []
+    for _ in range(width):
+        kinds = buffer.bytes[at]
+        valued = (kinds != NULL) & (kinds != UNCHANGED)
+        lengths = np.where(valued, buffer.numbers(">i4", at + 1), 0).astype(np.int64)
+        starts = np.where(valued, at + 5, 0)
+        cells.append(Cells(kinds, starts, lengths))
+        at += 1 + np.where(valued, lengths + 4, 0)
+    return _Walked(cells, at)
+
+
+def _fill_unchanged(cells: list[Cells], old: list[Cells], replaced: Ints) -> None:
+    """A long value that did not change is not sent again: it stands in the old row."""
+    for new, before in zip(cells, old, strict=True):
+        missing = new.kinds[replaced] == UNCHANGED
+        rows = replaced[missing]
+        new.kinds.setflags(write=True)
+        new.kinds[rows] = before.kinds[missing]
+        new.starts[rows] = before.starts[missing]
+        new.lengths[rows] = before.lengths[missing]
+
+
+def _pick(cells: Cells, rows: Ints) -> Cells:
+    return Cells(cells.kinds[rows], cells.starts[rows], cells.lengths[rows])
+
+
+def _append(cells: Cells, more: Cells, rows: Ints) -> Cells:
+    return Cells(
+        np.concatenate([cells.kinds, more.kinds[rows]]),
+        np.concatenate([cells.starts, more.starts[rows]]),
+        np.concatenate([cells.lengths, more.lengths[rows]]),
+    )
+
+
+def _unchanged(stream: Captured) -> SyncError:
+    message = (
+        f"The log lacks long values of {stream.label} that did not change: its replica identity was not FULL when the"
+        " rows were changed. Set it, then rebuild: POST /api/lakehouse/v1/connections/<id>/rebuild"
+    )
+    return SyncError("source", "config_error", message)
+
+
+__all__ = ["CDC_FIELDS", "Any", "Captured", "CapturedColumn", "Decoded", "Decoder", "Relation"]

@@ -1,0 +1,1 @@
+"""destination-postgres: Airbyte's typed tables, written with binary COPY."""

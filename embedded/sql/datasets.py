@@ -43,6 +43,7 @@ class FileTable:
     access: S3Access
     columns: tuple[tuple[str, str], ...]  # name and Dremio type at the last refresh
     format_options: Mapping[str, object] = field(default_factory=dict)
+    version: str = ""  # of what the last metadata refresh saw; empty: unknown
 
 
 @dataclass(frozen=True)
@@ -82,18 +83,22 @@ class Measure:
 
 @dataclass(frozen=True)
 class Materialization:
-    """A finished reflection refresh that may answer queries on `dataset` while it stands at `snapshot_id`."""
+    """A finished refresh: rows that stand for `dataset` as it is while everything in `sources` has that version."""
 
     reflection_id: str
     name: str
     kind: Literal["RAW", "AGGREGATION"]
     dataset: Path
-    snapshot_id: int | None  # of the anchor table when the refresh read it; None: not an Iceberg table
     display: tuple[str, ...]  # RAW
     dimensions: tuple[tuple[str, str], ...]  # AGGREGATION: name and DATE or NORMAL
     measures: tuple[Measure, ...]
-    files: tuple[str, ...]  # Parquet in the distributed store
     access: S3Access
+    metadata: str = ""  # the Iceberg table in the distributed store; empty: nothing is built yet
+    files: tuple[str, ...] = ()  # its data files
+    columns: tuple[tuple[str, str], ...] = ()  # name and Dremio type of each stored column
+    sources: Mapping[Path, str] = field(default_factory=dict)  # tables and views that were read, and their versions
+    rows: int = 0
+    size: int = 0  # bytes of the data files
 
 
 @dataclass(frozen=True)
@@ -156,4 +161,6 @@ class Catalog(Protocol):
 
     def refresh_reflections(self, dataset: Path) -> str: ...
 
-    def materializations(self, dataset: Path) -> Sequence[Materialization]: ...
+    def materializations(self) -> Sequence[Materialization]:
+        """Everything that may answer queries now."""
+        ...

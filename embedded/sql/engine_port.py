@@ -22,6 +22,9 @@ class Materialized(Protocol):
     """What a refresh wrote and read."""
 
     @property
+    def metadata(self) -> str: ...
+
+    @property
     def files(self) -> tuple[str, ...]: ...
 
     @property
@@ -34,10 +37,16 @@ class Materialized(Protocol):
     def scanned(self) -> tuple[Path, ...]: ...
 
     @property
-    def snapshots(self) -> Mapping[Path, int | None]: ...
+    def columns(self) -> tuple[tuple[str, str], ...]: ...
 
     @property
-    def snapshot_id(self) -> int | None: ...
+    def sources(self) -> Mapping[Path, str]: ...
+
+    @property
+    def method(self) -> str: ...
+
+    @property
+    def parents(self) -> tuple[str, ...]: ...
 
 
 class Engine(Protocol):
@@ -62,8 +71,14 @@ class Engine(Protocol):
         session: Session,
         *,
         order: Sequence[str] = (),
+        partition: Sequence[tuple[str, str, int]] = (),
+        base: tuple[str, Mapping[Path, str]] | None = None,
         cancelled: Flag | None = None,
     ) -> Materialized: ...
+
+    def versions(self, dataset: Path) -> Mapping[Path, str]:
+        """Of all that a dataset reads, by lowered path; empty when something has none."""
+        ...
 
     def interrupt(self, job_id: str) -> object: ...
 

@@ -146,7 +146,7 @@ class SqlServer:
         self.engine: Engine = self._make_engine(self.engine_catalog, scratch, settings.memory_limit, threads)
         self._steps.append(self.engine.close)
         distributed = Distributed(settings.dist_root, settings.dist_access)
-        builder = EngineBuilder(self.engine, self.engine_catalog, settings.dist_access)
+        builder = EngineBuilder(self.engine, settings.dist_access)
         self.manager = ReflectionManager(self.reflections, self.catalog, self.jobs, builder, distributed, self.faults)
 
     def _system_table(self, path: Path) -> pa.Table | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
@@ -36,7 +37,7 @@ class ReflectionCommands(Protocol):
 
     def refresh_from_sql(self, dataset: Entity) -> str: ...
 
-    def serving(self, dataset: Path) -> Sequence[Materialization]: ...
+    def serving(self) -> Sequence[Materialization]: ...
 
 
 class EngineCatalog:
@@ -112,6 +113,7 @@ class EngineCatalog:
             access=source.access,
             columns=tuple((field.name, type_text(field.type)) for field in known.columns),
             format_options=options,
+            version=f"{known.version}.{_digest(known)}",
         )
 
     # Privileges -------------------------------------------------------------------------------------------------
@@ -172,12 +174,6 @@ class EngineCatalog:
         self._access.need("CREATE ROLE", ())
         self._access.remove_member(self._access.role_named(role), grantee_type, grantee)
         return f"Role [{role}] revoked from {grantee_type} [{grantee}]."
-
-    def file_versions(self) -> Mapping[names.Key, str]:
-        """The version of every promoted table's metadata."""
-        tables = [entity for entity in self._service.entities.of_kind("table") if not entity.body.get("live")]
-        known = [(entity.key, self._service.metadata.get(entity.id)) for entity in tables]
-        return {key: str(found.version) for key, found in known if found is not None}
 
     # Tables -----------------------------------------------------------------------------------------------------
 
@@ -324,8 +320,8 @@ class EngineCatalog:
     def refresh_reflections(self, dataset: Path) -> str:
         return self._reflections.refresh_from_sql(self._dataset(dataset))
 
-    def materializations(self, dataset: Path) -> Sequence[Materialization]:
-        return self._reflections.serving(dataset)
+    def materializations(self) -> Sequence[Materialization]:
+        return self._reflections.serving()
 
     def _dataset(self, path: Path) -> Entity:
         item = self._service.find(path)
@@ -354,6 +350,12 @@ def _candidates(path: Path, context: Path) -> list[Path]:
         if any("." in name for name in candidate[:-1])
     ]
     return found
+
+
+def _digest(known: metadata.Metadata) -> str:
+    """Of what the files are: their count of versions starts again when the metadata is forgotten."""
+    text = "\n".join(f"{file.uri} {file.etag}" for file in known.files)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def _promotes(root: Entity) -> bool:

@@ -269,7 +269,7 @@ def optimize(run: Run, statement: st.Optimize) -> pa.Table:
         try:
             written = writer.write(f"{relation.sql} WHERE filename IN {paths}")
             transaction = table.transaction()
-            iceberg.replace(transaction, [t.file for t in small], written.files, run.session.job_id)
+            iceberg.replace(transaction, [t.file for t in small], written.files, run.session.job_id, same_rows=True)
             with iceberg.committing(dataset, run.session.job_id):
                 transaction.commit_transaction()
         except iceberg.Conflict:

@@ -19,11 +19,14 @@ from embedded.sql.engine import statements as st
 from embedded.sql.engine.commands import parse_statement
 from embedded.sql.engine.database import Database, Flag, Job, NeverSet
 from embedded.sql.engine.datatypes import type_text
-from embedded.sql.engine.materialize import Materialized, materialize
+from embedded.sql.engine.increments import Base
+from embedded.sql.engine.materialize import Materialized, materialize, versions
 from embedded.sql.engine.outcomes import ok, records
-from embedded.sql.engine.planner import Plan, output_schema, resolve
+from embedded.sql.engine.planner import Plan, output_schema
 from embedded.sql.engine.relations import Reader, describe_files, dotted
 from embedded.sql.engine.results import normalise_table
+from embedded.sql.engine.statements import PartitionTerm
+from embedded.sql.engine.tables import resolve
 from embedded.sql.engine.translate import Moment
 from embedded.sql.errors import UnsupportedError, ValidationError
 
@@ -77,15 +80,25 @@ class Engine:
         session: Session,
         *,
         order: Sequence[str] = (),
+        partition: Sequence[tuple[str, str, int]] = (),
+        base: tuple[str, Mapping[Path, str]] | None = None,
         cancelled: Flag | None = None,
     ) -> Materialized:
         """Write a reflection's data below `folder` (s3://...) and say what was read.
 
-        Of `materialization` the definition, the dataset's full path and the access to the distributed store are used;
-        its files and snapshot are what this call gives. `order`: partition columns, then sort columns.
+        Of `materialization` the definition, the dataset's full path and the access to the distributed store are used.
+        `order`: sort columns. `partition`: column, transform and its number. `base`: metadata and versions of the last
+        refresh of the same definition, when this one may be incremental.
         """
+        terms = [PartitionTerm(column, transform, number) for column, transform, number in partition]  # type: ignore[arg-type]
         with self.database.job(session.job_id, cancelled or NeverSet()) as job:
-            return materialize(Run(self, job, session), materialization, folder, tuple(order))
+            run = Run(self, job, session)
+            return materialize(run, materialization, folder, order, terms, Base(*base) if base else None)
+
+    def versions(self, dataset: Path) -> Mapping[Path, str]:
+        """Lowered path of each table and view that a dataset reads -> its version now; empty: something has none."""
+        with self.database.job("", NeverSet()) as job:
+            return versions(Run(self, job, Session("")), dataset)
 
     def interrupt(self, job_id: str) -> bool:
         """Stop a running statement; False when no statement of this job runs."""
@@ -129,8 +142,8 @@ class Run:
         self.scanned: list[Path] = []
         self.reflections: list[Any] = []
 
-    def plan(self, *, accelerate: bool = True) -> Plan:
-        return Plan(self.catalog, self.reader, self.job, self.moment, accelerate=accelerate)
+    def plan(self, *, accelerate: bool = True, excluded: frozenset[str] = frozenset()) -> Plan:
+        return Plan(self.catalog, self.reader, self.job, self.moment, accelerate=accelerate, excluded=excluded)
 
     def used(self, plan: Plan) -> None:
         for path in plan.scanned:

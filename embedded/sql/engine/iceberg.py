@@ -95,7 +95,7 @@ def partition_spec(schema: Schema, terms: Sequence[PartitionTerm]) -> PartitionS
             source = schema.find_field(term.column, case_sensitive=False)
         except ValueError:
             raise ValidationError(f"Partition column '{term.column}' is not found in the table's columns") from None
-        transform = _transform(term)
+        transform = transform_of(term)
         if not transform.can_transform(source.field_type):
             raise ValidationError(
                 f"Cannot apply transform {transform} to column '{source.name}' of type {source.field_type}"
@@ -105,7 +105,7 @@ def partition_spec(schema: Schema, terms: Sequence[PartitionTerm]) -> PartitionS
     return PartitionSpec(*fields)
 
 
-def _transform(term: PartitionTerm) -> Transform[Any, Any]:
+def transform_of(term: PartitionTerm) -> Transform[Any, Any]:
     if term.transform in ("bucket", "truncate"):
         if term.argument < 1:
             raise ValidationError(f"{term.transform} needs a positive number")
@@ -311,9 +311,15 @@ def append(transaction: Transaction, files: Iterable[DataFile], job_id: str) -> 
             update.append_data_file(file)
 
 
-def replace(transaction: Transaction, old: Iterable[DataFile], new: Iterable[DataFile], job_id: str) -> None:
+SAME_ROWS = "dremio-same-rows"  # a property of snapshots that only put the rows into other files
+
+
+def replace(
+    transaction: Transaction, old: Iterable[DataFile], new: Iterable[DataFile], job_id: str, *, same_rows: bool = False
+) -> None:
     """One overwrite snapshot: `old` files out, `new` files in."""
-    with transaction.update_snapshot(snapshot_properties=_stamp(job_id)).overwrite() as update:
+    properties = _stamp(job_id) | ({SAME_ROWS: "true"} if same_rows else {})
+    with transaction.update_snapshot(snapshot_properties=properties).overwrite() as update:
         for file in old:
             update.delete_data_file(file)
         for file in new:

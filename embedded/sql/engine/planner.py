@@ -5,31 +5,26 @@ One Plan may hold several pieces of one statement (the query, the ON of a MERGE)
 
 from __future__ import annotations
 
-import dataclasses
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import pyarrow as pa
 from sqlglot import exp
 
 from embedded.sql import acting
-from embedded.sql.datasets import Catalog, Dataset, IcebergTable, Path, SystemTable, View
+from embedded.sql.datasets import Catalog, Dataset, Materialization, Path, SystemTable, View
+from embedded.sql.engine.blocks import Flattener, Leaf, digest, lowered
 from embedded.sql.engine.database import Job
 from embedded.sql.engine.datatypes import quote
 from embedded.sql.engine.dialect import parse_expression, parse_query
 from embedded.sql.engine.metadata_functions import metadata_table, named_table
 from embedded.sql.engine.relations import Reader, Relation, Version, dotted, empty_select
 from embedded.sql.engine.settle import settle
-from embedded.sql.engine.substitution import (
-    Ledger,
-    aggregate_columns,
-    covers,
-    names_in,
-    raw_relation,
-    roll_up,
-    usable,
-)
+from embedded.sql.engine.stored import stored_relation
+from embedded.sql.engine.substitution import Ledger, Substitution, inline_ctes, names_in
+from embedded.sql.engine.tables import resolve, version_of
 from embedded.sql.engine.translate import Moment, name_columns, render, rewrite, vet
-from embedded.sql.errors import NotFound, ParseError, ValidationError
+from embedded.sql.errors import ParseError, ValidationError
 
 MAX_DEPTH = 40  # of views over views
 
@@ -75,15 +70,19 @@ class Plan:
     definitions: list[Definition] = field(default_factory=list)
     sources: dict[Key, Source] = field(default_factory=dict)
     accelerate: bool = True  # answer from reflections where possible
+    excluded: frozenset[str] = frozenset()  # reflections that must not answer
     ledger: Ledger = field(default_factory=Ledger)
+    versions: dict[Path, str] = field(default_factory=dict)  # of all that is read; views too, by their text
+    answered: list[Path] = field(default_factory=list)  # (lowered) tables that a reflection stands for
     _expanding: list[Path] = field(default_factory=list)  # views, outermost first
     _names: set[str] | None = None  # names that the tree being resolved may use; None: any
 
     @property
     def scanned(self) -> list[Path]:
-        return [
+        read = [
             s.path for s in self.sources.values() if s.relation is not None and not isinstance(s.dataset, SystemTable)
         ]
+        return [*read, *(path for path in self.answered if path not in {lowered(p) for p in read})]
 
     def query(self, sql: str, context: Path) -> str:
         """DuckDB SQL of a Dremio query, without the WITH clause that `with_clause` gives."""
@@ -92,6 +91,8 @@ class Plan:
             tree = tree.this  # parentheses around the whole
         vet(tree)
         name_columns(tree)
+        if self._substitution is not None:
+            inline_ctes(tree)
         self.resolve(tree, context)
         return self.generate(tree)
 
@@ -165,7 +166,7 @@ class Plan:
             return
         names: dict[Path, str] = {}
         if isinstance(node, exp.Select):
-            if self.accelerate and self._rolled_up(node, hidden, context):
+            if self._substitution is not None and self._substitution.rewrite(node, context, hidden, self):
                 return
             names = _unaliased(node)
         for child in list(node.iter_expressions()):
@@ -188,7 +189,7 @@ class Plan:
         if any(isinstance(part, exp.Anonymous) for part in node.parts) or isinstance(node.this, exp.Anonymous):
             return self._function(node, context)
         path = tuple(part.name for part in node.parts)
-        return self.named(path, _version(node), context)
+        return self.named(path, version_of(node), context)
 
     def named(self, path: Path, version: Version | None, context: Path) -> Source:
         # A reflection stands for the whole table only in trees that use no other column, hence the names in the key.
@@ -203,14 +204,30 @@ class Plan:
         name = self.job.fresh_name()
         if isinstance(dataset, View):
             source = Source(name, dataset.path, dataset, None)
-            sql = hollow = self._view(dataset, version)
+            sql = hollow = self._from_reflection(dataset, None) or self._view(dataset, version)
+            self._read(dataset.path, digest(dataset))
         else:
-            relation = self._accelerated(dataset, self.reader.read(dataset, version))
+            relation = self.reader.read(dataset, version)
             source = Source(name, dataset.path, dataset, relation)
-            sql, hollow = relation.sql, empty_select(relation.schema)
+            sql, hollow = self._from_reflection(dataset, relation) or relation.sql, empty_select(relation.schema)
+            self._read(dataset.path, relation.version)
         self.sources[key] = source
         self.definitions.append(Definition(name, sql, hollow))
         return source
+
+    def _from_reflection(self, dataset: Dataset, relation: Relation | None) -> str | None:
+        """A SELECT of the same rows from a RAW reflection; it may lack columns that nobody asks for."""
+        if self._substitution is None:
+            return None
+        m = self._substitution.table(dataset, relation, self._names)
+        if m is None:
+            return None
+        shown = {column.lower() for column, _ in m.columns}
+        name = self.served(m, shown)
+        if relation is None:
+            return f"SELECT * FROM {quote(name)}"
+        columns = ", ".join(quote(f.name) for f in relation.schema if f.name.lower() in shown)
+        return f"SELECT {columns} FROM {quote(name)}"
 
     def _view(self, view: View, version: Version | None) -> str:
         if version is not None:
@@ -243,134 +260,61 @@ class Plan:
         resolved = metadata_table(inner, look_up) or named_table(inner, look_up)
         return self._keep(key, resolved, None)
 
-    def _accelerated(self, dataset: Dataset, relation: Relation) -> Relation:
-        """The same rows from a RAW reflection that stands at this snapshot, when one shows all that is needed."""
-        if not self.accelerate or not isinstance(dataset, IcebergTable):
-            return relation
-        found = usable(self.catalog.materializations(dataset.path), relation.snapshot_id, relation.schema, self.ledger)
-        matching = [m for m in found if m.kind == "RAW" and covers(m, relation.schema, self._names)]
-        for m in matching:
-            self.ledger.note(m, "MATCHED")
-        if not matching:
-            return relation
-        best = min(matching, key=lambda m: len(m.display))
-        self.ledger.note(best, "CHOSEN")
-        self.reader.database.allow_s3(best.files, best.access)
-        return dataclasses.replace(relation, sql=raw_relation(best, relation.schema))
+    # Reflections ------------------------------------------------------------------------------------------------
 
-    def _rolled_up(self, select: exp.Select, hidden: frozenset[str], context: Path) -> bool:
-        """Answer a grouping SELECT over one table (or a plain view of it) from an aggregation; False: not possible."""
-        table = select.args["from_"].this if select.args.get("from_") else None
-        if not isinstance(table, exp.Table) or not aggregate_columns(select) or not _is_name(table, hidden):
-            return False
-        found = self._anchor(table, context)
-        if found is None:
-            return False
-        dataset, version, renamed = found
-        materializations = [m for m in self.catalog.materializations(dataset.path) if m.kind == "AGGREGATION"]
-        if not materializations:
-            return False
-        relation = self.reader.read(dataset, version)
-        renamed = renamed if renamed is not None else {f.name.lower(): f.name.lower() for f in relation.schema}
-        matching = []
-        for m in usable(materializations, relation.snapshot_id, relation.schema, self.ledger):
-            if rolled := roll_up(select, m, relation.schema, renamed):
-                self.ledger.note(m, "MATCHED")
-                matching.append((m, rolled))
-        if not matching:
-            return False
-        best, rolled = min(matching, key=lambda pair: len(pair[0].dimensions))
-        self.ledger.note(best, "CHOSEN")
-        self.reader.database.allow_s3(best.files, best.access)
-        source = Source(self.job.fresh_name(), dataset.path, dataset, relation)
-        self.sources[("ROLLUP", source.name)] = source
-        self.definitions.append(Definition(source.name, rolled.relation, f"{rolled.relation} LIMIT 0"))
-        rolled.apply(select)
-        table.replace(exp.Table(this=exp.to_identifier(source.name, quoted=True)))
-        return True
-
-    def _anchor(
-        self, node: exp.Table, context: Path
-    ) -> tuple[IcebergTable, Version | None, dict[str, str] | None] | None:
-        """The Iceberg table behind a name, directly or through one view that only selects its columns."""
-        dataset = resolve(self.catalog, tuple(part.name for part in node.parts), context)
-        version = _version(node)
-        if isinstance(dataset, IcebergTable):
-            return dataset, version, None
-        if not isinstance(dataset, View) or version is not None:
+    @cached_property
+    def _substitution(self) -> Substitution | None:
+        """None when nothing may answer in place of the tables."""
+        if not self.accelerate:
             return None
-        plain = _plain_columns(parse_query(dataset.sql))
-        if plain is None:
-            return None
-        inner, renamed = plain
-        with self.catalog.on_behalf(dataset):
-            below = resolve(self.catalog, tuple(part.name for part in inner.parts), dataset.context)
-        return (below, _version(inner), renamed) if isinstance(below, IcebergTable) else None
+        made = [m for m in self.catalog.materializations() if m.reflection_id not in self.excluded]
+        return Substitution(made, self.flattener, self.ledger) if made else None
 
-    def only_path(self) -> Path:
-        """The path of the one dataset of a plan over one table; () otherwise."""
-        paths = {source.path for source in self.sources.values()}
-        return paths.pop() if len(paths) == 1 else ()
+    @cached_property
+    def flattener(self) -> Flattener:
+        def look_up(path: Path, context: Path) -> Dataset:
+            return resolve(self.catalog, path, context)
 
-    def snapshots(self) -> dict[Path, int | None]:
-        """The snapshot that each Iceberg table is read at."""
-        return {
-            s.path: s.relation.snapshot_id
-            for s in self.sources.values()
-            if s.relation is not None and isinstance(s.dataset, IcebergTable)
-        }
+        return Flattener(look_up, self.reader.read, self.catalog.on_behalf)
 
+    def leaf(self, leaf: Leaf, needed: set[str], hidden: frozenset[str]) -> exp.Expr:
+        """The FROM item of a block's leaf, its names resolved; the block needs these columns of it."""
+        assert leaf.node is not None
+        with acting.as_user(leaf.user):
+            return self._item(leaf, leaf.node.copy(), needed, hidden)
 
-def resolve(catalog: Catalog, path: Path, context: Path) -> Dataset:
-    """Look a path up; a schema quoted as one identifier with dots ("a.b"."t") is what SQLAlchemy clients send."""
-    try:
-        return catalog.resolve(path, context)
-    except NotFound:
-        split = tuple(part for name in path for part in name.split("."))
-        if split == path or not all(split):
-            raise
+    def _item(self, leaf: Leaf, node: exp.Expr, needed: set[str], hidden: frozenset[str]) -> exp.Expr:
+        if not isinstance(node, exp.Table):
+            self._visit(node, hidden, leaf.context)
+            return node
+        outer, self._names = self._names, needed if leaf.types else self._names
         try:
-            return catalog.resolve(split, context)
-        except NotFound:
-            pass
-        raise
+            source = self.source(node, leaf.context)
+        finally:
+            self._names = outer
+        return exp.Table(this=exp.to_identifier(source.name, quoted=True))
 
+    def served(self, m: Materialization, needed: set[str]) -> str:
+        """The name of a definition that reads a materialization."""
+        self.reader.database.allow_s3([m.metadata], m.access)
+        sql = stored_relation(m, [name for name, _ in m.columns if name.lower() in needed])
+        name = self.job.fresh_name()
+        self.definitions.append(Definition(name, sql, f"{sql} LIMIT 0"))
+        for path, version in m.sources.items():
+            self._read(path, version)
+        self.answered += [path for path, version in m.sources.items() if not version.startswith("view:")]
+        return name
 
-def _version(node: exp.Table) -> Version | None:
-    version = node.args.get("version")
-    if version is None:
-        return None
-    kind = {"VERSION": "SNAPSHOT"}.get(version.name, version.name)
-    value = version.expression
-    if version.text("kind") != "AS OF" or kind not in ("SNAPSHOT", "TIMESTAMP", "BRANCH", "TAG"):
-        raise ParseError(f"Failure parsing the query. AT {kind} is not supported.")
-    if isinstance(value, exp.Cast):
-        value = value.this
-    if kind in ("SNAPSHOT", "TIMESTAMP") and not (isinstance(value, exp.Literal) and value.is_string):
-        raise ParseError(f"Failure parsing the query. AT {kind} expects a text literal.")
-    return Version(kind, value.name)
+    def inside(self, tree: exp.Expr, context: Path, hidden: frozenset[str]) -> None:
+        """Resolve the subqueries in an expression whose columns are bound."""
+        for query in [node for node in tree.find_all(exp.Query) if node.find_ancestor(exp.Query) is None]:
+            self._visit(query, hidden, context)
 
-
-def _is_name(table: exp.Table, hidden: frozenset[str]) -> bool:
-    if not all(isinstance(part, exp.Identifier) for part in table.parts):
-        return False
-    return len(table.parts) > 1 or table.parts[0].name.lower() not in hidden
-
-
-def _plain_columns(tree: exp.Expr) -> tuple[exp.Table, dict[str, str]] | None:
-    """SELECT a, b AS c FROM t [AT SNAPSHOT ...] and nothing else: the table, and shown name -> own name, lowered."""
-    if not isinstance(tree, exp.Select) or any(v for k, v in tree.args.items() if k not in ("expressions", "from_")):
-        return None
-    table = tree.args["from_"].this if tree.args.get("from_") else None
-    if not isinstance(table, exp.Table) or not _is_name(table, frozenset()):
-        return None
-    renamed: dict[str, str] = {}
-    for item in tree.expressions:
-        column = item.this if isinstance(item, exp.Alias) else item
-        if not isinstance(column, exp.Column) or isinstance(column.this, exp.Star) or column.args.get("db"):
-            return None
-        renamed[item.alias_or_name.lower()] = column.name.lower()
-    return table, renamed
+    def _read(self, path: Path, version: str) -> None:
+        """Remember at which version something is read; two versions of one table count as unknown."""
+        key = lowered(path)
+        if self.versions.setdefault(key, version) != version:
+            self.versions[key] = ""
 
 
 def _unaliased(select: exp.Select) -> dict[Path, str]:

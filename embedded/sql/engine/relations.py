@@ -36,12 +36,16 @@ class Version:
 
 @dataclass(frozen=True)
 class Relation:
-    """A SELECT over one dataset, its columns, and the Iceberg snapshot it reads (None: not Iceberg or empty)."""
+    """A SELECT over one dataset, its columns, and the Iceberg snapshot it reads (None: not Iceberg or empty).
+
+    Two relations of one dataset with the same `version` give the same rows; an empty one promises nothing.
+    """
 
     sql: str
     schema: pa.Schema
     snapshot_id: int | None = None
     iceberg: bool = False
+    version: str = ""
 
 
 def dotted(path: Path) -> str:
@@ -54,6 +58,7 @@ class Reader:
     def __init__(self, database: Database, job: Job) -> None:
         self.database = database
         self.job = job
+        self._loaded: dict[Path, Table] = {}  # a statement sees one state of a table, however often it names it
 
     def read(
         self, dataset: FileTable | IcebergTable | PostgresTable | SystemTable, version: Version | None
@@ -75,15 +80,21 @@ class Reader:
     def files(self, table: FileTable) -> Relation:
         schema = pa.schema([pa.field(name, parse_type(text)) for name, text in table.columns])
         if not table.files:
-            return Relation(empty_select(schema), schema)
+            return Relation(empty_select(schema), schema, version=table.version)
         self.database.allow_s3(table.files, table.access)
         source = file_source(table.files, table.format, table.format_options, schema)
-        return Relation(f"SELECT {select_list(schema, truncate=True)} FROM {source}", schema)
+        return Relation(f"SELECT {select_list(schema, truncate=True)} FROM {source}", schema, version=table.version)
 
     def iceberg(self, dataset: IcebergTable, version: Version | None) -> Relation:
-        table = load_table(dataset)
+        table = self.loaded(dataset)
         snapshot = snapshot_of(table, dataset.path, version)
         return self.iceberg_at(dataset, table, snapshot)
+
+    def loaded(self, dataset: IcebergTable) -> Table:
+        """The table as this statement sees it."""
+        if dataset.path not in self._loaded:
+            self._loaded[dataset.path] = load_table(dataset)
+        return self._loaded[dataset.path]
 
     def iceberg_at(self, dataset: IcebergTable, table: Table, snapshot: Snapshot | None) -> Relation:
         historic = snapshot is not None and snapshot.schema_id is not None
@@ -92,14 +103,16 @@ class Reader:
         iceberg = schemas[snapshot.schema_id] if historic and not is_current and snapshot else table.schema()  # type: ignore[index]
         arrow = schema_to_pyarrow(iceberg, include_field_ids=False)
         schema = pa.schema([pa.field(f.name, normalise(f.type)) for f in arrow])
+        # The schema belongs to it: a column dropped and added again is another column under the same snapshot.
+        version = f"{snapshot.snapshot_id if snapshot else table.metadata.table_uuid}.{iceberg.schema_id}"
         if snapshot is None:
-            return Relation(empty_select(schema), schema, None, True)
+            return Relation(empty_select(schema), schema, None, True, version)
         self.database.allow_s3([table.metadata_location, table.location() + "/"], dataset.access)
         self.database.trust_metadata(table.metadata_location, str(table.metadata.table_uuid))
         pinned = "" if is_current else f", snapshot_from_id = {snapshot.snapshot_id}"
         source = f"iceberg_scan({literal(table.metadata_location)}{pinned})"
         return Relation(
-            f"SELECT {select_list(schema, truncate=True)} FROM {source}", schema, snapshot.snapshot_id, True
+            f"SELECT {select_list(schema, truncate=True)} FROM {source}", schema, snapshot.snapshot_id, True, version
         )
 
 

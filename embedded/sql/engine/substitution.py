@@ -1,29 +1,26 @@
 """Answering queries from reflections, only where the answer is provably the same.
 
-A materialization counts when it was read at exactly the snapshot that the query reads. RAW: it has every column that
-the statement could name. AGGREGATION: one SELECT over one table that groups by (expressions of) dimensions and
-aggregates measures by SUM, COUNT, MIN or MAX; sums of floating-point columns are left alone, their result depends on
-the order of the rows.
+A materialization counts when everything that it was made from stands at the version that the query reads: an older one
+never answers (real Dremio serves the last one until it expires; here `AT SNAPSHOT` of that version still finds it).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
-from typing import Literal
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from typing import Literal, Protocol
 
-import pyarrow as pa
 from sqlglot import exp
 
-from embedded.sql.datasets import Materialization, Path
-from embedded.sql.engine import functions
-from embedded.sql.engine.datatypes import duckdb_type, quote
-from embedded.sql.engine.relations import file_source
+from embedded.sql import acting
+from embedded.sql.datasets import Dataset, Materialization, Path, View
+from embedded.sql.engine.blocks import Block, Flattener, Leaf, NotFlat, column, digest, hashed, lowered
+from embedded.sql.engine.matching import NoMatch, Provider, match, provider_of
+from embedded.sql.engine.relations import Relation
+from embedded.sql.engine.tables import is_name
 
 Relationship = Literal["CONSIDERED", "MATCHED", "CHOSEN"]
-ROWS = "rows"  # the hidden measure COUNT(*) of every aggregation
 _RANK: dict[Relationship, int] = {"CONSIDERED": 0, "MATCHED": 1, "CHOSEN": 2}
-_DAY_UNITS = ("day", "week", "month", "quarter", "year", "decade", "century")
 
 
 @dataclass
@@ -41,53 +38,181 @@ class Ledger:
         return list(self.entries.values())
 
 
-def measure_columns(m: Materialization) -> dict[tuple[str, str], str]:
-    """(column, function) -> name of the stored column; dimensions are d0, d1, ... in order."""
-    found = {("", "COUNT"): ROWS}
-    for number, measure in enumerate(m.measures):
-        for function in measure.functions:
-            if function in ("SUM", "COUNT", "MIN", "MAX"):
-                found[(measure.column.lower(), function)] = f"m{number}_{function.lower()}"
-    return found
+class Emitter(Protocol):
+    """The planner's side: FROM items of a block that is written out again."""
+
+    def leaf(self, leaf: Leaf, needed: set[str], hidden: frozenset[str]) -> exp.Expr: ...
+
+    def served(self, m: Materialization, needed: set[str]) -> str: ...
+
+    def inside(self, tree: exp.Expr, context: Path, hidden: frozenset[str]) -> None: ...
 
 
-def materialization_select(m: Materialization, schema: pa.Schema, source: str) -> str:
-    """The query that a refresh stores, over a FROM item that has the dataset's columns (`schema`)."""
-    types = {f.name.lower(): f for f in schema}
-    if m.kind == "RAW":
-        return f"SELECT {', '.join(quote(types[name.lower()].name) for name in m.display)} FROM {source}"
-    keys = [_dimension(types[name.lower()], granularity) for name, granularity in m.dimensions]
-    columns = [f"{key} AS d{i}" for i, key in enumerate(keys)]
-    for (column, function), name in measure_columns(m).items():
-        if not column:
-            columns.append(f"count(*) AS {name}")
-            continue
-        value = f"{function.lower()}({quote(types[column].name)})"
-        if function == "SUM" and pa.types.is_integer(types[column].type):
-            value = f"CAST({value} AS BIGINT)"
-        columns.append(f"{value} AS {name}")
-    group = f" GROUP BY {', '.join(keys)}" if keys else ""
-    return f"SELECT {', '.join(columns)} FROM {source}{group}"
+class Substitution:
+    """One per statement. `made` are the materializations that may answer."""
+
+    def __init__(self, made: list[Materialization], flattener: Flattener, ledger: Ledger) -> None:
+        self._made = made
+        self._flattener = flattener
+        self._ledger = ledger
+        self._providers: dict[str, Provider | None] = {}
+
+    # A whole SELECT ---------------------------------------------------------------------------------------------
+
+    def rewrite(self, select: exp.Select, context: Path, hidden: frozenset[str], emitter: Emitter) -> bool:
+        """Write `select` anew over reflections, in place; False: as it stands nothing can answer it."""
+        try:
+            block = self._flattener.block(select, context, hidden)
+        except NotFlat:
+            return False
+        served: dict[str, Materialization] = {}
+        providers = list(self._relevant(block))
+        while providers:
+            found = self._best(block, providers)
+            if found is None:
+                break
+            block, alias, m = found
+            self._ledger.note(m, "CHOSEN")
+            served[alias] = m
+            if m.kind == "AGGREGATION":  # what is grouped already cannot be grouped by another one
+                providers = [p for p in providers if p.m.kind == "RAW"]
+        if not served:
+            return False
+        _Writer(block, served, emitter, context, hidden).write(select)
+        return True
+
+    def _best(self, block: Block, providers: list[Provider]) -> tuple[Block, str, Materialization] | None:
+        """The cheapest by bytes for each table that it stands for."""
+        options = []
+        for provider in providers:
+            alias = self._flattener.alias()
+            try:
+                found = match(block, provider, alias)
+            except NoMatch:
+                continue
+            self._ledger.note(provider.m, "MATCHED")
+            m = provider.m
+            cost = (m.size / len(provider.block.leaves), m.rows, len(m.columns), m.reflection_id)
+            options.append((cost, found, alias, m))
+        if not options:
+            return None
+        _, block, alias, m = min(options, key=lambda option: option[0])
+        return block, alias, m
+
+    def _relevant(self, block: Block) -> Iterator[Provider]:
+        paths = {lowered(leaf.path) for leaf in block.leaves}
+        named = paths | block.sources.keys()
+        for m in self._made:
+            dataset = lowered(m.dataset)
+            tables = {path for path, version in m.sources.items() if not version.startswith("view:")}
+            if dataset not in named and not (tables and tables <= named):
+                continue
+            self._ledger.note(m, "CONSIDERED")
+            provider = self._provider(m)
+            if provider is not None:
+                yield provider
+
+    def _provider(self, m: Materialization) -> Provider | None:
+        if m.reflection_id not in self._providers:
+            try:
+                self._providers[m.reflection_id] = provider_of(m, self._block_of(m))
+            except (NotFlat, NoMatch):
+                self._providers[m.reflection_id] = None
+        return self._providers[m.reflection_id]
+
+    def _block_of(self, m: Materialization) -> Block:
+        """What the reflection's dataset is, at the versions that were read."""
+        path = lowered(m.dataset)
+        version = m.sources.get(path)
+        if not version:
+            raise NotFlat("versions unknown")
+        if not version.startswith("view:"):
+            names = [*m.display, *(name for name, _ in m.dimensions), *(measure.column for measure in m.measures)]
+            columns = {name.lower(): name for name in names}
+            alias = self._flattener.alias()
+            leaf = Leaf(alias, m.dataset, version, columns)
+            return Block([leaf], [], [(name, column(alias, name)) for name in columns])
+        # Not by the reader's privileges: those are for what the query names.
+        with acting.as_user(None):
+            return self._block_of_view(m, version)
+
+    def _block_of_view(self, m: Materialization, version: str) -> Block:
+        view = self._flattener.resolve(m.dataset, ())
+        if not isinstance(view, View) or digest(view) != version:
+            raise NotFlat("another text")
+        try:
+            block = self._flattener.view_block(view)
+        except NotFlat:
+            return self._whole(m, view)
+        if not block.plain:
+            return self._whole(m, view)
+        if any(m.sources.get(p) != v for p, v in block.sources.items()):
+            raise NotFlat("another view below")
+        return replace(block, leaves=[self._as_read(leaf, m) for leaf in block.leaves])
+
+    def _as_read(self, leaf: Leaf, m: Materialization) -> Leaf:
+        version = m.sources.get(lowered(leaf.path), "")
+        if version.startswith("view:"):  # a view that was kept whole
+            self._same(m, leaf.path)
+            return leaf
+        pinned = isinstance(leaf.node, exp.Table) and leaf.node.args.get("version")
+        if not version or (pinned and version != leaf.version):
+            raise NotFlat("version")
+        return replace(leaf, version=version)
+
+    def _same(self, m: Materialization, path: Path) -> dict[Path, str]:
+        view = self._flattener.resolve(path, ())
+        if not isinstance(view, View):
+            raise NotFlat("view")
+        closure = self._flattener.closure(view)
+        if any(m.sources.get(p) != v for p, v in closure.items()):
+            raise NotFlat("versions")
+        return closure
+
+    def _whole(self, m: Materialization, view: View) -> Block:
+        """A view that cannot be merged is a table of its own, at the versions of all that it reads."""
+        closure = self._same(m, view.path)
+        names = [*m.display, *(name for name, _ in m.dimensions), *(measure.column for measure in m.measures)]
+        alias = self._flattener.alias()
+        columns = {name.lower(): name for name in names}
+        leaf = Leaf(alias, view.path, hashed(closure), columns)
+        return Block([leaf], [], [(name, column(alias, name)) for name in columns])
+
+    # One name in FROM -------------------------------------------------------------------------------------------
+
+    def table(self, dataset: Dataset, relation: Relation | None, needed: set[str] | None) -> Materialization | None:
+        """A RAW reflection that has the rows of a table or view, when it shows all columns that may be needed."""
+        path = lowered(dataset.path)
+        found = []
+        for m in self._made:
+            if lowered(m.dataset) != path:
+                continue
+            self._ledger.note(m, "CONSIDERED")
+            if m.kind == "RAW" and self._current(m, dataset, relation) and _covers(m, relation, needed):
+                self._ledger.note(m, "MATCHED")
+                found.append(m)
+        if not found:
+            return None
+        best = min(found, key=lambda m: (m.size, m.rows, len(m.columns), m.reflection_id))
+        self._ledger.note(best, "CHOSEN")
+        return best
+
+    def _current(self, m: Materialization, dataset: Dataset, relation: Relation | None) -> bool:
+        if isinstance(dataset, View):
+            try:
+                return self._flattener.closure(dataset) == dict(m.sources)
+            except NotFlat:
+                return False
+        return (
+            relation is not None and bool(relation.version) and m.sources == {lowered(dataset.path): relation.version}
+        )
 
 
-def _dimension(column: pa.Field, granularity: str) -> str:
-    if granularity == "DATE" and pa.types.is_timestamp(column.type):
-        return f"CAST({quote(column.name)} AS DATE)"
-    return quote(column.name)
-
-
-def raw_relation(m: Materialization, schema: pa.Schema) -> str:
-    """A SELECT of the displayed columns, in the dataset's order and types."""
+def _covers(m: Materialization, relation: Relation | None, needed: set[str] | None) -> bool:
     shown = {name.lower() for name in m.display}
-    kept = pa.schema([f for f in schema if f.name.lower() in shown])
-    columns = ", ".join(quote(f.name) for f in kept)
-    return f"SELECT {columns} FROM {file_source(m.files, 'Parquet', {}, kept)}"
-
-
-def covers(m: Materialization, schema: pa.Schema, needed: set[str] | None) -> bool:
-    """Does a RAW reflection show all columns that may be needed? None: all of the dataset's."""
-    shown = {name.lower() for name in m.display}
-    columns = {name.lower() for name in schema.names}
+    if relation is None:  # of a view the columns are not known here
+        return needed is not None and needed <= shown
+    columns = {name.lower() for name in relation.schema.names}
     return (columns if needed is None else columns & needed) <= shown
 
 
@@ -101,160 +226,102 @@ def names_in(tree: exp.Expr) -> set[str] | None:
     return {identifier.name.lower() for identifier in tree.find_all(exp.Identifier)}
 
 
-@dataclass(frozen=True)
-class Rollup:
-    """An aggregation SELECT that a reflection can answer: where to read, and the replaced nodes."""
+class _Writer:
+    """Writes a block as SQL again."""
 
-    relation: str
-    replacements: list[tuple[exp.Expr, exp.Expr]]
+    def __init__(
+        self,
+        block: Block,
+        served: dict[str, Materialization],
+        emitter: Emitter,
+        context: Path,
+        hidden: frozenset[str],
+    ) -> None:
+        self._block = block
+        self._served = served
+        self._emitter = emitter
+        self._context = context
+        self._hidden = hidden
 
-    def apply(self, select: exp.Select) -> None:
-        """Replace the nodes; a plain column of the select list keeps its name."""
-        shown = {id(item) for item in select.expressions}
-        for old, new in self.replacements:
-            old.replace(exp.alias_(new, old.name, quoted=True) if id(old) in shown else new)
+    def write(self, select: exp.Select) -> None:
+        block = self._block
+        inner = [leaf for leaf in block.leaves if leaf.on is None]
+        joins = [exp.Join(this=self._item(leaf), kind="CROSS") for leaf in inner[1:]]
+        joins += [
+            exp.Join(this=self._item(leaf), side="LEFT", on=leaf.on) for leaf in block.leaves if leaf.on is not None
+        ]
+        group = exp.Group(expressions=block.group) if block.group else None
+        parts: dict[str, object] = {
+            "expressions": [exp.alias_(value, name, quoted=True) for name, value in block.outputs],
+            "from_": exp.From(this=self._item(inner[0])),
+            "joins": joins,
+            "where": exp.Where(this=exp.and_(*block.conjuncts)) if block.conjuncts else None,
+            "group": group,
+            "having": exp.Having(this=block.having) if block.having is not None else None,
+            "order": exp.Order(expressions=block.order) if block.order else None,
+            "distinct": exp.Distinct() if block.distinct else None,
+        }
+        for name, value in parts.items():
+            select.set(name, value)
+        for tree in [
+            *block.expressions(),
+            *block.conjuncts,
+            *(leaf.on for leaf in block.leaves if leaf.on is not None),
+        ]:
+            self._emitter.inside(tree, self._context, self._hidden)
+
+    def _item(self, leaf: Leaf) -> exp.Expr:
+        needed = self._block.used(leaf.alias)
+        alias = exp.to_identifier(leaf.alias, quoted=True)
+        m = self._served.get(leaf.alias)
+        if m is not None:
+            name = self._emitter.served(m, needed)
+            return exp.Table(this=exp.to_identifier(name, quoted=True), alias=exp.TableAlias(this=alias))
+        item = self._emitter.leaf(leaf, needed, self._hidden)
+        columns = [] if leaf.types else [exp.to_identifier(name, quoted=True) for name in leaf.columns.values()]
+        item.set("alias", exp.TableAlias(this=alias, columns=columns))
+        return item
 
 
-def aggregate_columns(select: exp.Select) -> bool:
-    """Is this the shape at all: one table, grouping or aggregates, no windows, subqueries, DISTINCT or samples?"""
-    if select.args.get("joins") or select.args.get("distinct") or select.args.get("qualify"):
-        return False
-    if any(_disqualifying(select)):
-        return False
-    own = [node for node in select.find_all(exp.Query) if node is not select]
-    return not own and (select.args.get("group") is not None or any(_aggregates(select)))
-
-
-def _disqualifying(select: exp.Select) -> Iterator[bool]:
-    for node in select.find_all(exp.Window, exp.Filter, exp.WithinGroup, exp.Rollup, exp.Cube, exp.GroupingSets):
-        yield node is not None
-    for star in select.find_all(exp.Star):
-        if not (isinstance(star.parent, exp.Anonymous) and star.parent.name.upper() == "COUNT"):
-            yield True
-
-
-def _aggregates(select: exp.Select) -> Iterator[exp.Anonymous]:
-    for call in select.find_all(exp.Anonymous):
-        if call.name.upper() in _AGGREGATES:
-            yield call
-
-
-_AGGREGATES = set(functions.AGGREGATES)
-
-
-def roll_up(select: exp.Select, m: Materialization, schema: pa.Schema, renamed: dict[str, str]) -> Rollup | None:
-    """How to answer `select` from an aggregation of its table, or None.
-
-    `renamed` maps the (lowered) column names that the SELECT sees to the table's own.
-    """
-    types = {f.name.lower(): f.type for f in schema}
-    stored = measure_columns(m)
-    dimensions = {name.lower(): (i, granularity) for i, (name, granularity) in enumerate(m.dimensions)}
-    replacements: list[tuple[exp.Expr, exp.Expr]] = []
-    inside: set[int] = set()
-    for call in _aggregates(select):
-        new = _rolled(call, stored, types, renamed)
-        if new is None:
-            return None
-        replacements.append((call, new))
-        inside |= {id(node) for node in call.find_all(exp.Column)}
-    aliases = {item.alias.lower() for item in select.expressions if isinstance(item, exp.Alias)}
-    for column in select.find_all(exp.Column):
-        if id(column) in inside or _is_alias(column, aliases, renamed):
+def inline_ctes(tree: exp.Expr) -> None:
+    """A common table expression that one place reads becomes a derived table there, which can be merged."""
+    clause = tree.args.get("with_")
+    if not isinstance(clause, exp.With) or clause.args.get("recursive"):
+        return
+    names = [cte.alias.lower() for cte in tree.find_all(exp.CTE)]
+    for cte in list(clause.expressions):
+        name = cte.alias.lower()
+        if names.count(name) > 1 or not isinstance(cte.this, exp.Select):
             continue
-        own = renamed.get(column.name.lower())
-        if own is None or column.args.get("db") or own not in dimensions:
-            return None
-        number, granularity = dimensions[own]
-        new_column: exp.Expr = exp.column(f"d{number}", quoted=True)
-        if granularity == "DATE" and pa.types.is_timestamp(types[own]):
-            if not _only_the_day(column):
-                return None
-            new_column = exp.cast(new_column, "TIMESTAMP")
-        replacements.append((column, new_column))
-    return Rollup(_aggregate_relation(m, schema, stored), replacements)
+        readers = [
+            table
+            for table in tree.find_all(exp.Table)
+            if is_name(table, frozenset()) and len(table.parts) == 1 and table.name.lower() == name
+        ]
+        if len(readers) != 1 or _before(readers[0], cte, clause):
+            continue
+        table = readers[0]
+        columns = cte.args["alias"].args.get("columns") or []
+        alias = table.args.get("alias")
+        if columns and alias is not None and alias.args.get("columns"):
+            continue
+        shown = alias.copy() if alias is not None else exp.TableAlias(this=exp.to_identifier(table.name, quoted=True))
+        if columns:
+            shown.set("columns", [c.copy() for c in columns])
+        if table.args.get("version"):
+            continue
+        cte.pop()
+        table.replace(exp.Subquery(this=cte.this, alias=shown))
+    if not clause.expressions:
+        tree.set("with_", None)
 
 
-def _is_alias(column: exp.Column, aliases: set[str], renamed: dict[str, str]) -> bool:
-    """ORDER BY total: a name of the select list, not of the table."""
-    return not column.table and column.name.lower() in aliases and column.name.lower() not in renamed
-
-
-def _only_the_day(column: exp.Column) -> bool:
-    parent = column.parent
-    if isinstance(parent, exp.Cast) and parent.is_type("date"):
-        return True
-    if isinstance(parent, exp.Anonymous) and parent.name.upper() == "DATE_TRUNC":
-        unit = parent.expressions[0]
-        return isinstance(unit, exp.Literal) and unit.name.lower() in _DAY_UNITS
+def _before(table: exp.Table, cte: exp.CTE, clause: exp.With) -> bool:
+    """Does the name stand in the expression's own text or an earlier one? Then it is another table's."""
+    earlier = clause.expressions[: clause.expressions.index(cte) + 1]
+    at: exp.Expr | None = table
+    while at is not None:
+        if any(at is other for other in earlier):
+            return True
+        at = at.parent
     return False
-
-
-def _rolled(
-    call: exp.Anonymous, stored: dict[tuple[str, str], str], types: dict[str, pa.DataType], renamed: dict[str, str]
-) -> exp.Expr | None:
-    function = call.name.upper()
-    if len(call.expressions) != 1 or function not in ("SUM", "COUNT", "MIN", "MAX"):
-        return None
-    argument = call.expressions[0]
-    column = ""
-    if isinstance(argument, exp.Column) and not argument.args.get("db"):
-        column = renamed.get(argument.name.lower(), "?")
-    elif not (function == "COUNT" and (isinstance(argument, exp.Star) or argument.is_number)):
-        return None
-    name = stored.get((column, function))
-    if name is None:
-        return None
-    if function == "SUM" and pa.types.is_floating(types[column]):
-        return None
-    value = exp.column(name, quoted=True)
-    if function in ("MIN", "MAX"):
-        return exp.Anonymous(this=function, expressions=[value])
-    total: exp.Expr = exp.Anonymous(this="SUM", expressions=[value])
-    if function == "COUNT":
-        total = exp.Anonymous(this="COALESCE", expressions=[exp.cast(total, "BIGINT"), exp.Literal.number(0)])
-    return total
-
-
-def _aggregate_relation(m: Materialization, schema: pa.Schema, stored: dict[tuple[str, str], str]) -> str:
-    types = {f.name.lower(): f.type for f in schema}
-    fields: list[pa.Field] = []
-    for number, (name, granularity) in enumerate(m.dimensions):
-        kind = types[name.lower()]
-        fields.append(
-            pa.field(f"d{number}", pa.date32() if granularity == "DATE" and pa.types.is_timestamp(kind) else kind)
-        )
-    for (column, function), name in stored.items():
-        fields.append(pa.field(name, _measure_type(types.get(column), function)))
-    kept = pa.schema(fields)
-    columns = ", ".join(f"CAST({quote(f.name)} AS {duckdb_type(f.type)}) AS {quote(f.name)}" for f in kept)
-    return f"SELECT {columns} FROM {file_source(m.files, 'Parquet', {}, kept)}"
-
-
-def _measure_type(column: pa.DataType | None, function: str) -> pa.DataType:
-    if function == "COUNT" or column is None:
-        return pa.int64()
-    if function != "SUM":
-        return column
-    if pa.types.is_decimal(column):
-        return pa.decimal128(38, column.scale)
-    return pa.int64() if pa.types.is_integer(column) else pa.float64()
-
-
-def usable(
-    found: Sequence[Materialization], snapshot_id: int | None, schema: pa.Schema, ledger: Ledger
-) -> list[Materialization]:
-    """Those that stand at this snapshot and whose columns all still exist; every one is noted as considered."""
-    columns = {name.lower() for name in schema.names}
-    kept: list[Materialization] = []
-    for m in found:
-        ledger.note(m, "CONSIDERED")
-        used = {*m.display, *(name for name, _ in m.dimensions), *(measure.column for measure in m.measures)}
-        if (
-            snapshot_id is not None
-            and m.snapshot_id == snapshot_id
-            and {u.lower() for u in used} <= columns
-            and m.files
-        ):
-            kept.append(m)
-    return kept

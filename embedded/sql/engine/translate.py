@@ -140,10 +140,23 @@ def _anonymous(node: exp.Expr, moment: Moment) -> exp.Expr:
         raise calls.unknown_function(f"{node.parent.this.sql()}.{name}", node.expressions)
     if name.upper() in ("USER", "QUERY_USER", "SESSION_USER", "CURRENT_USER"):
         return exp.Literal.string(moment.user)
+    if name.upper() == "AVG" and _is_plain_average(node):
+        return _average(node.expressions[0])
     new = calls.translate_call(name, list(node.expressions))
     if name.upper() == "LISTAGG":
         return new  # finished by _within_group, or by _finish when there is no WITHIN GROUP
     return _now(new, moment) if isinstance(new, (exp.CurrentTimestamp, exp.CurrentDate, exp.CurrentTime)) else new
+
+
+def _is_plain_average(node: exp.Expr) -> bool:
+    plain = len(node.expressions) == 1 and not isinstance(node.expressions[0], exp.Distinct)
+    return plain and not isinstance(node.parent, (exp.Window, exp.Filter, exp.IgnoreNulls, exp.RespectNulls))
+
+
+def _average(value: exp.Expr) -> exp.Expr:
+    """SUM / COUNT as Dremio plans it: the same value as from partial sums and counts (DuckDB divides otherwise)."""
+    total = calls.cast(calls.call("SUM", value), "DOUBLE")
+    return exp.paren(exp.Div(this=total, expression=calls.call("COUNT", value.copy())))
 
 
 def _listagg(node: exp.Anonymous, order: exp.Order | None) -> exp.Expr:

@@ -9,7 +9,7 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from embedded.sql import clock
 from embedded.sql.datasets import Outcome
@@ -109,6 +109,10 @@ class Jobs:
     def recent(self) -> list[Job]:
         """The last thousand, as they stand now."""
         return [self._live.get(job.id, job) for job in self._store.recent()]
+
+    def oldest_start(self) -> datetime | None:
+        """When the longest running job began; None when nothing runs."""
+        return min((job.started_at for job in list(self._live.values()) if job.started_at is not None), default=None)
 
     def cancel(self, job_id: str, user: str) -> None:
         """Ask a job to stop; nothing happens to one that has ended."""

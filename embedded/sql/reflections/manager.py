@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any, Protocol
 
 import pyarrow as pa
@@ -29,29 +29,35 @@ log = logging.getLogger(__name__)
 
 WAKE_EVERY = 10.0  # seconds, as Dremio's manager
 FOLDER_GRACE = timedelta(minutes=10)  # readers that planned with old files may still be at them
+MAX_UNIONS = 50  # refreshes that add to one another before the next one is full
 REFRESH_USER = "$dremio$"
 
 
 @dataclass(frozen=True)
 class Built:
-    """What the engine wrote: the files of one materialization and what it read for them."""
+    """What the engine wrote for one materialization and what it read for it."""
 
+    metadata: str
     files: tuple[str, ...]
     rows: int
     size: int
+    columns: tuple[tuple[str, str], ...]
     scanned: tuple[Path, ...]
-    versions: Mapping[str, str]  # encoded path of a table -> the version that was read
-    anchor_snapshot: int | None
+    sources: Mapping[str, str]  # encoded path of a table or view -> the version that was read
+    method: str
+    parents: tuple[str, ...]  # reflections
 
 
 class Builder(Protocol):
     """The engine's side of a refresh."""
 
-    def versions(self, tables: Sequence[Path]) -> Mapping[str, str] | None:
-        """The versions at which these tables stand now; None when one has no version to compare."""
+    def versions(self, dataset: Path) -> Mapping[str, str]:
+        """The versions at which all that a dataset reads stands now; empty when something has none to compare."""
         ...
 
-    def build(self, dataset: Path, reflection: Reflection, folder: str, job: Job) -> Built: ...
+    def build(self, dataset: Path, reflection: Reflection, folder: str, job: Job, base: Refresh | None) -> Built:
+        """Refresh in full, or from `base` on where that gives the same."""
+        ...
 
 
 class RefreshFailed(SqlError):
@@ -80,6 +86,9 @@ class ReflectionManager:
         self._signal = threading.Event()
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._loop, name="reflection-manager", daemon=True)
+        self._store.root = distributed.root
+        self._polled: dict[str, datetime] = {}  # reflection id -> when its sources were last looked at
+        self._parents: dict[str, set[str]] = {}  # a reflection that is not built yet -> what its dataset reads
         reflections.wake = self._signal.set
         reflections.cancel_job = lambda job_id: jobs.cancel(job_id, REFRESH_USER)
 
@@ -114,6 +123,8 @@ class ReflectionManager:
 
     def _pass(self) -> None:
         everything = self._reflections.all()
+        for reflection in everything:
+            self._expire(reflection)
         due = [reflection for reflection in everything if self._due(reflection)]
         due_ids = {reflection.id for reflection in due}
         for reflection in sorted(due, key=self._depth):
@@ -124,14 +135,43 @@ class ReflectionManager:
             else:
                 self._submit(reflection)
 
+    def _expire(self, reflection: Reflection) -> None:
+        """A materialization past its grace period answers nothing any more; its files go."""
+        done = self._store.done.get(reflection.id)
+        if done is not None and done.expires_at is not None and done.expires_at <= clock.now():
+            with self._store.guard:
+                current = self._store.reflections.get(reflection.id)
+                if current is not None and self._store.done.get(reflection.id) is done:
+                    self._store.deprecate(current)
+
     def _due(self, reflection: Reflection) -> bool:
         dataset = self._reflections.dataset(reflection)
         if dataset is None or not self._valid(reflection, dataset):
             return False
         dependencies = self._store.dependencies.get(reflection.id, ())
         asked = rules.asked_at(reflection, dependencies, self._store.requests, dataset.kind, self._reflections.edition)
+        parents = [self._store.done[d.entity_id].created_at for d in dependencies if d.entity_id in self._store.done]
+        asked = max([moment for moment in (asked, *parents) if moment is not None], default=None)
         policy = self._reflections.policy(reflection)
-        return rules.due(reflection, asked, policy, clock.now(), self._faults.backoff_unit)
+        if rules.due(reflection, asked, policy, clock.now(), self._faults.backoff_unit):
+            return True
+        return policy.on_data_changes and self._data_changed(reflection, dataset)
+
+    def _data_changed(self, reflection: Reflection, dataset: Entity) -> bool:
+        """Has someone committed to a table below, perhaps past this server? Looked at every ten seconds."""
+        done = self._store.done.get(reflection.id)
+        now = clock.now()
+        seen = self._polled.get(reflection.id)
+        if done is None or reflection.state != model.ACTIVE or reflection.failure_count:
+            return False
+        if seen is not None and now - seen < timedelta(seconds=WAKE_EVERY):
+            return False
+        self._polled[reflection.id] = now
+        try:
+            versions = dict(self._builder.versions(dataset.path))
+        except SqlError:
+            return False  # the source is away
+        return bool(versions) and versions != done.sources
 
     def _valid(self, reflection: Reflection, dataset: Entity) -> bool:
         """Keep `config_error` true to the dataset's columns of now."""
@@ -148,15 +188,31 @@ class ReflectionManager:
             self._change(reflection, config_error=error)
         return not error
 
-    def _depth(self, reflection: Reflection) -> tuple[bool, str]:
+    def _depth(self, reflection: Reflection) -> tuple[int, str]:
+        """What reads more comes later."""
+        return (len(self._sources(reflection)), reflection.id)
+
+    def _sources(self, reflection: Reflection) -> set[str]:
+        """(encoded, lowered) paths of all tables and views that a reflection's dataset reads, itself included."""
+        done = self._store.done.get(reflection.id)
+        if done is not None and done.sources:
+            return set(done.sources)
         dataset = self._reflections.dataset(reflection)
-        return (dataset is None or dataset.kind == "view", reflection.id)
+        if dataset is None:
+            return set()
+        if reflection.tag not in self._parents:
+            try:
+                self._parents[reflection.tag] = set(self._builder.versions(dataset.path))
+            except SqlError:
+                return set()  # the refresh itself will say what is wrong
+        return self._parents[reflection.tag]
 
     def _builds_on(self, reflection: Reflection, other: Reflection) -> bool:
-        """Whether `other` lies on a table that `reflection`, which lies on a view, reads."""
+        """Whether `other` lies on a table or view that `reflection` reads."""
         if other.id == reflection.id or other.dataset_id == reflection.dataset_id or not other.enabled:
             return False
-        return any(d.entity_id == other.dataset_id for d in self._store.dependencies.get(reflection.id, ()))
+        below = self._reflections.dataset(other)
+        return below is not None and names.encode(names.key(below.path)) in self._sources(reflection)
 
     def _wait(self, reflection: Reflection) -> None:
         if reflection.state == model.REFRESH_PENDING:
@@ -212,38 +268,53 @@ class ReflectionManager:
         dataset = self._reflections.dataset(reflection)
         if dataset is None:
             raise RefreshFailed("The dataset of the reflection is gone")
-        if not self._unchanged(reflection, refresh, last):
-            built = self._builder.build(dataset.path, reflection, refresh.folder, job)
+        # Taken before: what a parent fetched then, this one has at least.
+        fetched = {i: done.last_refresh_from_pds for i, done in list(self._store.done.items())}
+        if not self._unchanged(reflection, dataset, refresh, last):
+            base = last if self._extensible(reflection, refresh, last) else None
+            built = self._builder.build(dataset.path, reflection, refresh.folder, job, base)
             self._take(refresh, built)
-        # Here and not at the end: looking up a table may register it, which must not happen under the store's guard.
-        refresh.dependencies = self._dependencies(refresh)
+            if built.method == "FULL":
+                refresh.series_id, refresh.series_ordinal = clock.epoch_ms(refresh.created_at), 0
+            oldest = [fetched[parent] for parent in built.parents if fetched.get(parent) is not None]
+            refresh.last_refresh_from_pds = min(oldest, default=None)  # type: ignore[type-var]
+            # Here and not at the end: looking up a table may register it, which must not be under the store's guard.
+            refresh.dependencies = self._dependencies(built)
+        else:
+            refresh.dependencies = self._store.dependencies.get(reflection.id, ())
         return Outcome(
             table=pa.table({"Records": pa.array([refresh.row_count], pa.int64())}),
             query_type="ACCELERATOR_CREATE",
-            scanned=[names.decode(path) for path in refresh.sources],
+            scanned=[d.path for d in refresh.dependencies if d.kind == "DATASET"],
         )
 
-    def _unchanged(self, reflection: Reflection, refresh: Refresh, last: Refresh | None) -> bool:
-        """A refresh that finds the same snapshots writes nothing, and is DONE all the same."""
+    def _extensible(self, reflection: Reflection, refresh: Refresh, last: Refresh | None) -> bool:
+        """May a refresh add to the last one? After so many additions reading them costs more than starting over."""
+        if last is None or last.definition_tag != refresh.definition_tag or not last.sources or not last.metadata:
+            return False
+        return self._store.done.get(reflection.id) is last and last.series_ordinal + 1 < MAX_UNIONS
+
+    def _unchanged(self, reflection: Reflection, dataset: Entity, refresh: Refresh, last: Refresh | None) -> bool:
+        """A refresh that finds the same versions writes nothing, and is DONE all the same."""
         if last is None or last.definition_tag != refresh.definition_tag or not last.sources:
             return False
         if self._store.done.get(reflection.id) is not last:
             return False
-        tables = [names.decode(path) for path in last.sources]
-        versions = self._builder.versions(tables)
-        if versions is None or dict(versions) != last.sources:
+        if dict(self._builder.versions(dataset.path)) != last.sources:
             return False
-        refresh.folder, refresh.files = last.folder, list(last.files)
+        refresh.metadata, refresh.files, refresh.stored_columns = last.metadata, list(last.files), last.stored_columns
         refresh.row_count, refresh.size_bytes = last.row_count, last.size_bytes
-        refresh.anchor_snapshot, refresh.sources = last.anchor_snapshot, dict(last.sources)
+        refresh.sources, refresh.parents = dict(last.sources), list(last.parents)
+        refresh.series_id, refresh.series_ordinal = last.series_id, last.series_ordinal
         refresh.refresh_method = "NONE"
         return True
 
     def _take(self, refresh: Refresh, built: Built) -> None:
-        refresh.files = list(built.files)
+        refresh.metadata, refresh.files = built.metadata, list(built.files)
+        refresh.stored_columns = [list(column) for column in built.columns]
         refresh.row_count, refresh.size_bytes = built.rows, built.size
-        refresh.anchor_snapshot = built.anchor_snapshot
-        refresh.sources = {names.encode(path): built.versions.get(names.encode(path), "") for path in built.scanned}
+        refresh.sources, refresh.parents = dict(built.sources), list(built.parents)
+        refresh.refresh_method = built.method
 
     # Ending -----------------------------------------------------------------------------------------------------
 
@@ -292,20 +363,21 @@ class ReflectionManager:
             refresh.failure_message = "Successful materialization already expired"
             self._store.fail(replace(reflection, state=model.ACTIVE), refresh)
             return
-        own_folder = f"{self._distributed.root}/{reflection.id}/{refresh.id}"
         refresh.state, refresh.finished_at, refresh.expires_at = "DONE", now, expires
-        refresh.last_refresh_from_pds = refresh.created_at
-        healthy = replace(
-            reflection, state=model.ACTIVE, failure_count=0, last_failure_message=None, last_failure_at=None
-        )
-        self._store.succeed(healthy, refresh, own_folder)
+        refresh.last_refresh_from_pds = refresh.last_refresh_from_pds or refresh.created_at
+        self._store.succeed(reflection.healthy(), refresh)
 
-    def _dependencies(self, refresh: Refresh) -> tuple[Dependency, ...]:
-        paths = [names.decode(path) for path in refresh.sources]
+    def _dependencies(self, built: Built) -> tuple[Dependency, ...]:
         found = []
-        for path in paths:
+        for path in built.scanned:
             item = self._catalog.find(path)
-            found.append(Dependency(path, item.id if isinstance(item, Entity) else None))
+            known = item if isinstance(item, Entity) else None
+            found.append(Dependency(known.path if known else path, known.id if known else None))
+        for parent in built.parents:
+            reflection = self._store.reflections.get(parent)
+            dataset = self._reflections.dataset(reflection) if reflection is not None else None
+            if reflection is not None and dataset is not None:
+                found.append(Dependency((*dataset.path, reflection.name), parent, "REFLECTION"))
         return tuple(found)
 
     def _fail(self, reflection: Reflection, refresh: Refresh, message: str, state: str) -> None:
@@ -313,23 +385,17 @@ class ReflectionManager:
         with self._store.guard:
             self._reflections.running.pop(reflection.id, None)
             refresh.state, refresh.finished_at, refresh.failure_message = state, clock.now(), message
-            count = reflection.failure_count + 1
-            failed = replace(
-                reflection,
-                state=model.FAILED if count >= model.MAX_ATTEMPTS else model.ACTIVE,
-                failure_count=count,
-                last_failure_message=message,
-                last_failure_at=clock.now(),
-            )
+            failed = reflection.failed(message, clock.now())
             self._store.fail(failed, refresh)
+        count = failed.failure_count
         log.warning("Refresh of reflection %s failed (%d times in a row): %s", reflection.name, count, message)
 
     # Sweeping ---------------------------------------------------------------------------------------------------
 
     def _sweep(self) -> None:
         """Delete the files of materializations that nobody can be reading any more."""
-        limit = clock.now() - FOLDER_GRACE
-        kept = {done.folder for done in list(self._store.done.values())}
+        limit = min(clock.now() - FOLDER_GRACE, self._jobs.oldest_start() or clock.now())
+        kept = self._store.kept_folders()
         for folder, moment in list(self._store.doomed.items()):
             if moment < limit and folder not in kept:
                 try:

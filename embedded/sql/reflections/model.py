@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any, Literal
 
@@ -16,6 +16,7 @@ NEW, REFRESH, REFRESHING, ACTIVE = "NEW", "REFRESH", "REFRESHING", "ACTIVE"
 FAILED, UPDATE, REFRESH_PENDING = "FAILED", "UPDATE", "REFRESH_PENDING"
 
 MAX_ATTEMPTS = 24  # layout.refresh.max.attempts
+MAX_FAILING = timedelta(hours=72)
 _BACKOFF = (1, 2, 5, 15, 30, 60, 120, 240)  # minutes after the n-th failure; the last one repeats
 
 
@@ -37,9 +38,29 @@ class Reflection:
     failure_count: int = 0
     last_failure_message: str | None = None
     last_failure_at: datetime | None = None
+    failing_since: datetime | None = None
     last_submitted_at: datetime | None = None
     requested_at: datetime | None = None
     pending_since: datetime | None = None  # not stored
+
+    def failed(self, message: str, now: datetime) -> Reflection:
+        """One more failed or cancelled refresh; the last one that is tried gives up."""
+        since = self.failing_since or now
+        count = self.failure_count + 1
+        return replace(
+            self,
+            state=FAILED if count >= MAX_ATTEMPTS or now - since >= MAX_FAILING else ACTIVE,
+            failure_count=count,
+            last_failure_message=message,
+            last_failure_at=now,
+            failing_since=since,
+        )
+
+    def healthy(self, state: str = ACTIVE) -> Reflection:
+        """Nothing has failed (any more)."""
+        return replace(
+            self, state=state, failure_count=0, last_failure_message=None, last_failure_at=None, failing_since=None
+        )
 
     def backoff_ends(self, unit: float) -> datetime | None:
         """When the next try may start by itself; `unit` is the length of Dremio's minute in seconds."""
@@ -51,10 +72,11 @@ class Reflection:
 
 @dataclass(frozen=True)
 class Dependency:
-    """A table that a refresh read."""
+    """A table that a refresh read, or a reflection that was read in place of tables."""
 
     path: Path
     entity_id: str | None  # None: a table that has no row (nobody has asked for its id yet)
+    kind: Literal["DATASET", "REFLECTION"] = "DATASET"
 
 
 @dataclass
@@ -76,11 +98,18 @@ class Refresh:
     failure_message: str | None = None
     row_count: int = 0
     size_bytes: int = 0
-    folder: str = ""
-    files: list[str] = field(default_factory=list)
-    anchor_snapshot: int | None = None
-    sources: dict[str, str] = field(default_factory=dict)
+    folder: str = ""  # its own: everything that it writes
+    metadata: str = ""  # of its Iceberg table; of an older refresh when nothing had changed
+    files: list[str] = field(default_factory=list)  # data files; some may lie in folders of older refreshes
+    stored_columns: list[list[str]] = field(default_factory=list)
+    sources: dict[str, str] = field(default_factory=dict)  # encoded lowered path -> version; {}: may answer nothing
+    parents: list[str] = field(default_factory=list)
     dependencies: tuple[Dependency, ...] = ()  # stored with the reflection
+
+    def folders(self) -> set[str]:
+        """Folders of refreshes that hold something of this one."""
+        depth = self.folder.count("/") + 1
+        return {"/".join(uri.split("/")[:depth]) for uri in (self.metadata, *self.files) if uri}
 
     @property
     def duration_ms(self) -> int | None:

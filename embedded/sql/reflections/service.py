@@ -48,6 +48,7 @@ class Reflections:
         self.wake: Callable[[], None] = lambda: None
         self.cancel_job: Callable[[str], None] = lambda job_id: None
         self._usage: dict[str, Usage] = {}
+        self._made: dict[str, tuple[object, Materialization]] = {}  # reflection id -> what it was made of, the result
         self.running: dict[str, Refresh] = {}  # reflection id -> the refresh at work
         catalog.on_removed.append(self._datasets_removed)
         catalog.on_changed.append(self._dataset_changed)
@@ -90,29 +91,36 @@ class Reflections:
     def status(self, reflection: Reflection) -> Status:
         return model.status(reflection, self.policy(reflection), self.usable(reflection))
 
-    def serving(self, dataset: Path) -> Sequence[Materialization]:
-        """For the planner: every usable materialization on exactly this dataset."""
-        entity = self._catalog.entities.find(dataset)
-        if entity is None:
-            return ()
+    def serving(self) -> Sequence[Materialization]:
+        """For the planner: every materialization that may answer queries now."""
         found = []
-        for reflection in self.of_dataset(entity.id):
+        for reflection in list(self.store.reflections.values()):
             done = self.usable(reflection)
-            if done is not None and done.files and not reflection.config_error:
-                found.append(self._materialization(reflection, done, entity))
+            dataset = self.dataset(reflection)
+            if done is not None and done.sources and dataset is not None and not reflection.config_error:
+                found.append(self._materialization(reflection, done, dataset))
         return found
 
-    def _materialization(self, reflection: Reflection, done: Refresh, entity: Entity) -> Materialization:
-        return Materialization(
-            reflection_id=reflection.id,
-            name=reflection.name,
-            kind=reflection.type,
-            dataset=entity.path,
-            snapshot_id=done.anchor_snapshot,
-            files=tuple(done.files),
-            access=self._dist_access,
-            **engine_fields(reflection.definition),
-        )
+    def _materialization(self, reflection: Reflection, done: Refresh, dataset: Entity) -> Materialization:
+        key = (done.id, reflection.tag, dataset.path)
+        known = self._made.get(reflection.id)
+        if known is None or known[0] != key:
+            made = Materialization(
+                reflection_id=reflection.id,
+                name=reflection.name,
+                kind=reflection.type,
+                dataset=dataset.path,
+                access=self._dist_access,
+                metadata=done.metadata,
+                files=tuple(done.files),
+                columns=tuple((name, kind) for name, kind in done.stored_columns),
+                sources={names.decode(path): version for path, version in done.sources.items()},
+                rows=done.row_count,
+                size=done.size_bytes,
+                **engine_fields(reflection.definition),
+            )
+            known = self._made[reflection.id] = (key, made)
+        return known[1]
 
     # Changing ---------------------------------------------------------------------------------------------------
 
@@ -158,14 +166,10 @@ class Reflections:
     def _start_over(self, reflection: Reflection) -> Reflection:
         """What was built is void; a running refresh will notice the new tag and throw its work away."""
         reflection = replace(
-            reflection,
+            reflection.healthy(model.UPDATE if reflection.enabled else model.ACTIVE),
             tag=str(uuid.uuid4()),
             updated_at=clock.now(),
-            failure_count=0,
             config_error="",
-            last_failure_message=None,
-            last_failure_at=None,
-            state=model.UPDATE if reflection.enabled else model.ACTIVE,
         )
         self.store.deprecate(reflection)
         running = self.running.get(reflection.id)
@@ -189,7 +193,7 @@ class Reflections:
             # Enterprise: all reflections on the view's base tables, and what is built on those.
             for reflection in self.of_dataset(dataset.id):
                 dependencies = self.store.dependencies.get(reflection.id, ())
-                targets.update(d.entity_id for d in dependencies if d.entity_id)
+                targets.update(d.entity_id for d in dependencies if d.entity_id and d.kind == "DATASET")
         known = [target for target in targets if self._catalog.entities.get(target) is not None]
         self.store.request(known, clock.now())
         self.wake()

@@ -29,6 +29,7 @@ class ReflectionStore:
         self.dependencies: dict[str, tuple[Dependency, ...]] = {}
         self.requests: dict[str, datetime] = {}  # dataset id -> when a refresh was last asked for
         self.doomed: dict[str, datetime] = {}  # folder -> when it was given up
+        self.root = ""  # where all folders lie
 
     def load(self) -> None:
         """Read all; what was running when the last server died is a failed refresh, and begins again."""
@@ -59,7 +60,7 @@ class ReflectionStore:
         for row in connection.execute("select * from reflection_dependencies order by dependency_path"):
             path = tuple(row["dependency_path"])
             entity = row["dependency_id"] if row["dependency_id"] != ".".join(path) else None
-            found.setdefault(str(row["reflection_id"]), []).append(Dependency(path, entity))
+            found.setdefault(str(row["reflection_id"]), []).append(Dependency(path, entity, row["dependency_type"]))
         self.dependencies = {key: tuple(value) for key, value in found.items()}
 
     # Definitions ------------------------------------------------------------------------------------------------
@@ -97,7 +98,7 @@ class ReflectionStore:
         connection.execute(
             "update reflections set name = %s, tag = %s, enabled = %s, definition = %s, updated_at = %s, state = %s,"
             " config_error = %s, failure_count = %s, last_failure_message = %s, last_failure_at = %s,"
-            " last_submitted_at = %s, requested_at = %s where id = %s",
+            " failing_since = %s, last_submitted_at = %s, requested_at = %s where id = %s",
             (
                 reflection.name,
                 reflection.tag,
@@ -109,6 +110,7 @@ class ReflectionStore:
                 reflection.failure_count,
                 reflection.last_failure_message,
                 reflection.last_failure_at,
+                reflection.failing_since,
                 reflection.last_submitted_at,
                 reflection.requested_at,
                 reflection.id,
@@ -119,19 +121,15 @@ class ReflectionStore:
         """Definitions go at once; their files are doomed and go later."""
         ids = list(reflection_ids)
         with self.guard, self._database.transaction() as connection:
-            rows = connection.execute(
-                "select distinct folder from materializations where reflection_id = any(%s::uuid[])", (ids,)
-            ).fetchall()
-            self._doom([row["folder"] for row in rows], connection)
+            self._doom([f"{self.root}/{reflection_id}" for reflection_id in ids], connection)
             connection.execute("delete from reflections where id = any(%s::uuid[])", (ids,))
         self._drop(ids)
 
     def dataset_gone(self, reflection_ids: Iterable[str]) -> None:
-        """The cascade has deleted the rows; what memory knows of their files is doomed."""
+        """The cascade has deleted the rows; all their files are doomed."""
         ids = list(reflection_ids)
-        folders = [self.done[i].folder for i in ids if i in self.done]
         with self._database.transaction() as connection:
-            self._doom(folders, connection)
+            self._doom([f"{self.root}/{reflection_id}" for reflection_id in ids], connection)
         self._drop(ids)
 
     def _drop(self, ids: Sequence[str]) -> None:
@@ -178,21 +176,27 @@ class ReflectionStore:
             ),
         )
 
-    def succeed(self, reflection: Reflection, refresh: Refresh, own_folder: str) -> None:
+    def succeed(self, reflection: Reflection, refresh: Refresh) -> None:
         """In one transaction: this one is DONE, the older ones are DEPRECATED and their files doomed."""
         with self.guard, self._database.transaction() as connection:
             self._write_end(refresh, connection)
             old = connection.execute(
                 "update materializations set state = 'DEPRECATED' where reflection_id = %s and state = 'DONE'"
-                " and id != %s returning folder",
+                " and id != %s returning *",
                 (reflection.id, refresh.id),
             ).fetchall()
-            self._doom({row["folder"] for row in old} | {own_folder}, connection, kept=refresh.folder)
+            given_up = {refresh.folder}.union(*(_refresh(row).folders() for row in old))
+            self._doom(given_up - refresh.folders(), connection)
             connection.execute("delete from reflection_dependencies where reflection_id = %s", (reflection.id,))
             for dependency in refresh.dependencies:
                 connection.execute(
-                    "insert into reflection_dependencies values (%s, 'DATASET', %s, %s) on conflict do nothing",
-                    (reflection.id, dependency.entity_id or ".".join(dependency.path), list(dependency.path)),
+                    "insert into reflection_dependencies values (%s, %s, %s, %s) on conflict do nothing",
+                    (
+                        reflection.id,
+                        dependency.kind,
+                        dependency.entity_id or ".".join(dependency.path),
+                        list(dependency.path),
+                    ),
                 )
             self._update(reflection, connection)
         with self.guard:
@@ -210,8 +214,8 @@ class ReflectionStore:
     def _write_end(self, refresh: Refresh, connection: psycopg.Connection[Row]) -> None:
         connection.execute(
             "update materializations set state = %s, finished_at = %s, expires_at = %s, last_refresh_from_pds = %s,"
-            " refresh_method = %s, failure_message = %s, row_count = %s, size_bytes = %s, folder = %s, files = %s,"
-            " anchor_snapshot = %s, sources = %s where id = %s",
+            " refresh_method = %s, failure_message = %s, row_count = %s, size_bytes = %s, metadata = %s, files = %s,"
+            " stored_columns = %s, sources = %s, parents = %s where id = %s",
             (
                 refresh.state,
                 refresh.finished_at,
@@ -221,23 +225,24 @@ class ReflectionStore:
                 refresh.failure_message,
                 refresh.row_count,
                 refresh.size_bytes,
-                refresh.folder,
+                refresh.metadata,
                 Jsonb(refresh.files),
-                refresh.anchor_snapshot,
+                Jsonb(refresh.stored_columns),
                 Jsonb(refresh.sources),
+                Jsonb(refresh.parents),
                 refresh.id,
             ),
         )
 
     def deprecate(self, reflection: Reflection) -> None:
-        """Nothing of this reflection may answer queries any more (it was changed, disabled, or its view was)."""
+        """Nothing of this reflection may answer any more (it was changed or disabled, its view was, it expired)."""
         with self.guard, self._database.transaction() as connection:
             old = connection.execute(
                 "update materializations set state = 'DEPRECATED' where reflection_id = %s and state = 'DONE'"
-                " returning folder",
+                " returning *",
                 (reflection.id,),
             ).fetchall()
-            self._doom([row["folder"] for row in old], connection)
+            self._doom(set().union(*(_refresh(row).folders() for row in old)), connection)
             self._update(reflection, connection)
         with self.guard:
             self._remember(reflection)
@@ -249,14 +254,20 @@ class ReflectionStore:
 
     # Files ------------------------------------------------------------------------------------------------------
 
-    def _doom(self, folders: Iterable[str], connection: psycopg.Connection[Row], kept: str = "") -> None:
+    def _doom(self, folders: Iterable[str], connection: psycopg.Connection[Row]) -> None:
+        """A folder that was doomed already may have been read until now: its grace begins again."""
         moment = clock.now()
-        for folder in set(folders) - {"", kept}:
+        for folder in set(folders) - {""}:
             connection.execute(
-                "insert into doomed_folders (folder, doomed_at) values (%s, %s) on conflict do nothing",
+                "insert into doomed_folders (folder, doomed_at) values (%s, %s)"
+                " on conflict (folder) do update set doomed_at = excluded.doomed_at",
                 (folder, moment),
             )
-            self.doomed.setdefault(folder, moment)
+            self.doomed[folder] = moment
+
+    def kept_folders(self) -> set[str]:
+        """Folders that a usable materialization needs."""
+        return set().union(*(done.folders() for done in list(self.done.values())))
 
     def folder_gone(self, folder: str) -> None:
         with self._database.transaction() as connection:
@@ -280,7 +291,7 @@ class ReflectionStore:
 def _reflection(row: Row) -> Reflection:
     names: tuple[str, ...] = ("name", "type", "definition", "enabled", "tag", "created_at", "updated_at", "state")
     names += ("config_error", "failure_count", "last_failure_message", "last_failure_at", "last_submitted_at")
-    names += ("requested_at",)
+    names += ("requested_at", "failing_since")
     values: dict[str, Any] = {name: row[name] for name in names}
     return Reflection(id=str(row["id"]), dataset_id=str(row["dataset_id"]), **values)
 
@@ -288,7 +299,7 @@ def _reflection(row: Row) -> Reflection:
 def _refresh(row: Row) -> Refresh:
     names: tuple[str, ...] = ("state", "created_at", "finished_at", "expires_at", "last_refresh_from_pds", "series_id")
     names += ("series_ordinal", "definition_tag", "refresh_method", "failure_message", "row_count", "size_bytes")
-    names += ("folder", "files", "anchor_snapshot", "sources")
+    names += ("folder", "metadata", "files", "stored_columns", "sources", "parents")
     values: dict[str, Any] = {name: row[name] for name in names}
     job_id = str(row["job_id"]) if row["job_id"] else None
     return Refresh(id=str(row["id"]), reflection_id=str(row["reflection_id"]), job_id=job_id, **values)

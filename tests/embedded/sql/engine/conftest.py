@@ -110,8 +110,8 @@ class MemoryCatalog:
     def refresh_reflections(self, dataset: Path) -> str:
         return self._record("refresh_reflections", dataset)
 
-    def materializations(self, dataset: Path) -> Sequence[Materialization]:
-        return [m for m in self.made if lower(m.dataset) == lower(dataset)]
+    def materializations(self) -> Sequence[Materialization]:
+        return list(self.made)
 
 
 @dataclass

@@ -5,6 +5,7 @@ SHELL := /bin/bash
 .DELETE_ON_ERROR:
 
 SCALE ?= default
+MINUTES ?= 60
 PYTEST_ARGS ?=
 DBT_PROJECT := dbt/lakehouse
 
@@ -104,6 +105,10 @@ test-faults: setup ## Run the long tests: kill every server in the middle of its
 	$(if $(EMBEDDED_TESTS),$(EMBEDDED)/python -m pytest $(EMBEDDED_TESTS) -m faults $(PYTEST_ARGS))
 	$(if $(AIRFLOW_TESTS),$(AIRFLOW)/python -m pytest $(AIRFLOW_TESTS) -m faults $(PYTEST_ARGS) || [ $$? = 5 ])
 	$(EMBEDDED)/python -m pytest $(PLATFORM_TESTS) -m faults $(PYTEST_ARGS)
+
+.PHONY: soak-sql
+soak-sql: $(VENVS)/embedded/.installed ## Mixed load on the SQL server with kill -9 every minute (MINUTES=60)
+	SOAK_MINUTES=$(MINUTES) $(EMBEDDED)/python -m pytest tests/embedded/sql/test_soak.py -s $(PYTEST_ARGS)
 
 .PHONY: lint
 lint: setup ## Check format, types, import directions, SQL, shell, Dockerfile; changes nothing

@@ -186,7 +186,7 @@ class Access:
         grantee = self.grantee(kind, name)
         if role.name == PUBLIC:
             raise ValidationError("Every user is a member of PUBLIC: membership cannot be changed.")
-        if kind == "ROLE" and role.id in self._reached({grantee}):
+        if kind == "ROLE" and grantee in self._reached({role.id}):
             raise ValidationError(f"Role [{name}] cannot be a member of [{role.name}]: that would be a circle.")
         self._database.execute(
             "insert into role_members (role_id, member_type, member_id) values (%s, %s, %s) on conflict do nothing",
@@ -205,10 +205,7 @@ class Access:
             self._members[role.id].discard((kind, grantee))
 
     def _reached(self, roles: set[str]) -> set[str]:
-        """These roles and all that have one of them as a member: what is granted to those holds too.
-
-        add_member asks it of the new member upside down, so both directions of a circle are found.
-        """
+        """These roles and all that have one of them as a member: what is granted to those holds for these too."""
         reached, waiting = set(roles), list(roles)
         while waiting:
             member = waiting.pop()

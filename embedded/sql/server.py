@@ -15,6 +15,7 @@ from starlette.types import ASGIApp
 
 from embedded.sql import clock, system_rows
 from embedded.sql.access import Access
+from embedded.sql.catalog.accounts import Accounts
 from embedded.sql.catalog.engine_catalog import EngineCatalog
 from embedded.sql.catalog.information_schema import InformationSchema
 from embedded.sql.catalog.policy import MetadataUpkeep
@@ -80,7 +81,7 @@ class SqlServer:
         self.database.open()
         self._steps.append(self.database.close)
         migrate(self.database)
-        self._make_parts()
+        self.make_parts()
         self.identity.load(self.settings.admin_user, self.settings.admin_password)
         self.access.load()
         self.catalog.entities.load()
@@ -106,7 +107,8 @@ class SqlServer:
             except Exception:
                 log.exception("Stopping was not clean")
 
-    def _make_parts(self) -> None:
+    def make_parts(self) -> None:
+        """Build all parts; nothing is connected or started yet."""
         settings = self.settings
         scratch = settings.scratch / "engine"
         shutil.rmtree(scratch, ignore_errors=True)  # spill files of a killed server
@@ -139,8 +141,9 @@ class SqlServer:
         rows = system_rows.SystemRows(self.reflections, self.catalog, self.jobs, settings, self.access, self.identity)
         self._system = SystemTables(rows.by_name())
         self._information_schema = InformationSchema(self.catalog, self._system.schemas, self.access.visible)
+        accounts = Accounts(self.identity, self.access, self.catalog)
         self.engine_catalog = EngineCatalog(
-            self.catalog, self.reflections, self._system_table, self.access, _planning, self.upkeep.queried
+            self.catalog, self.reflections, self._system_table, self.access, accounts, _planning, self.upkeep.queried
         )
         threads = settings.threads or os.cpu_count() or 2
         self.engine: Engine = self._make_engine(self.engine_catalog, scratch, settings.memory_limit, threads)
@@ -150,6 +153,8 @@ class SqlServer:
         self.manager = ReflectionManager(self.reflections, self.catalog, self.jobs, builder, distributed, self.faults)
 
     def _system_table(self, path: Path) -> pa.Table | None:
+        if self.settings.cloud_project and len(path) == 3 and [p.lower() for p in path[:2]] == ["sys", "project"]:
+            path = (path[0], path[2])  # where Cloud keeps them
         if len(path) != 2:
             return None
         if path[0].lower() == "sys":
@@ -185,6 +190,16 @@ class SqlServer:
 
     def application(self) -> ASGIApp:
         """Call it after `start`."""
+        endpoints = self.endpoints()
+        if self.faults.enabled:
+            endpoints += [
+                Endpoint("POST", "/faults", self._add_faults),
+                Endpoint("DELETE", "/faults", self._clear_faults),
+            ]
+        return app.build(endpoints, self.identity, self.faults, self.settings.cloud_project)
+
+    def endpoints(self) -> list[Endpoint]:
+        """All that this edition answers."""
         handlers: Iterable[Any] = (
             LoginHandlers(self.identity, self.database, self.catalog),
             UserHandlers(self.identity, self.access, self.catalog),
@@ -196,13 +211,7 @@ class SqlServer:
             LineageHandlers(self.catalog, self.access),
             *self._enterprise(),
         )
-        endpoints = [endpoint for part in handlers for endpoint in part.endpoints()]
-        if self.faults.enabled:
-            endpoints += [
-                Endpoint("POST", "/faults", self._add_faults),
-                Endpoint("DELETE", "/faults", self._clear_faults),
-            ]
-        return app.build(endpoints, self.identity, self.faults, self.settings.cloud_project)
+        return [endpoint for part in handlers for endpoint in part.endpoints()]
 
     def _enterprise(self) -> list[Any]:
         """What the Community edition does not have."""

@@ -13,6 +13,7 @@ import pyarrow as pa
 from embedded.sql import acting
 from embedded.sql.access import Access
 from embedded.sql.catalog import metadata, names, permits
+from embedded.sql.catalog.accounts import Accounts
 from embedded.sql.catalog.entities import Entity
 from embedded.sql.catalog.iceberg_source import IcebergSource
 from embedded.sql.catalog.policy import MetadataPolicy
@@ -49,6 +50,7 @@ class EngineCatalog:
         reflections: ReflectionCommands,
         system_table: Callable[[Path], pa.Table | None],
         access: Access,
+        accounts: Accounts,
         on_resolve: Callable[[], None] = lambda: None,
         on_query: Callable[[str], None] = lambda entity_id: None,
     ) -> None:
@@ -56,6 +58,7 @@ class EngineCatalog:
         self._reflections = reflections
         self._system_table = system_table
         self._access = access
+        self._accounts = accounts
         self._on_resolve = on_resolve
         self._on_query = on_query
 
@@ -152,28 +155,9 @@ class EngineCatalog:
         words = f"revoked from {statement.grantee}" if revoke else f"granted to {statement.grantee}"
         return f"Privilege [{what}] on [{names.dotted(path) or kind}] {words}."
 
-    def create_role(self, name: str) -> str:
-        self._access.need("CREATE ROLE", ())
-        self._access.create_role(name)
-        return f"Role [{name}] created."
-
-    def drop_role(self, name: str) -> str:
-        self._access.need_enterprise("DROP ROLE")
-        self._access.need("CREATE ROLE", ())
-        self._access.drop_role(self._access.role_named(name))
-        return f"Role [{name}] dropped."
-
-    def grant_role(self, role: str, grantee_type: str, grantee: str) -> str:
-        self._access.need_enterprise("GRANT ROLE")
-        self._access.need("CREATE ROLE", ())
-        self._access.add_member(self._access.role_named(role), grantee_type, grantee)
-        return f"Role [{role}] granted to {grantee_type} [{grantee}]."
-
-    def revoke_role(self, role: str, grantee_type: str, grantee: str) -> str:
-        self._access.need_enterprise("REVOKE ROLE")
-        self._access.need("CREATE ROLE", ())
-        self._access.remove_member(self._access.role_named(role), grantee_type, grantee)
-        return f"Role [{role}] revoked from {grantee_type} [{grantee}]."
+    def change_accounts(self, statement: object) -> str:
+        """CREATE, ALTER and DROP of users and roles, GRANT and REVOKE of roles."""
+        return self._accounts.change(statement)
 
     # Tables -----------------------------------------------------------------------------------------------------
 
@@ -250,30 +234,6 @@ class EngineCatalog:
     def drop_view(self, path: Path, *, if_exists: bool) -> None:
         if not self._service.drop_view(path) and not if_exists:
             raise ValidationError(f"Unknown view [{names.dotted(path)}].")
-
-    def put_function(self, path: Path, definition: Mapping[str, object], *, replace: bool) -> None:
-        """Keep a user-defined function. `definition`: arguments, returns, scalar, text, as SQL wrote them."""
-        self._service.put_function(path, definition, replace=replace, owner=acting.user() or "")
-
-    def drop_function(self, path: Path, *, if_exists: bool) -> bool:
-        """False when there is none and `if_exists`; NotFound otherwise."""
-        found = self._service.entities.find(path)
-        if found is None or found.kind != "function":
-            if if_exists:
-                return False
-            raise NotFound(f"Function [{names.dotted(path)}] not found.")
-        self._access.need("ALTER", found.path)
-        self._service.delete(found, None)
-        return True
-
-    def function(self, path: Path, context: Path) -> Mapping[str, object] | None:
-        """The definition of a function that the user may call, or None."""
-        for candidate in _candidates(path, context):
-            found = self._service.entities.find(candidate)
-            if found is not None and found.kind == "function":
-                self._access.need("SELECT", found.path)
-                return found.body
-        return None
 
     def create_folder(self, path: Path, *, if_not_exists: bool) -> str:
         try:

@@ -54,6 +54,7 @@ _SCHEMAS: dict[str, list[tuple[str, pa.DataType]]] = {
         ("INTERVAL_PRECISION", _INT),
     ],
 }
+TABLES = tuple(_SCHEMAS)
 _CATALOG = "DREMIO"
 _LONGEST = 65536  # what Dremio says of every VARCHAR
 _NUMERIC = {"INTEGER": (32, 0), "BIGINT": (64, 0), "FLOAT": (24, None), "DOUBLE": (53, None)}

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 import pyarrow as pa
 
-from embedded.sql import acting, clock
+from embedded.sql import acting
 from embedded.sql.catalog import formats, metadata, names, sources
 from embedded.sql.catalog.entities import Entity, EntityStore, check_tag
 from embedded.sql.catalog.iceberg_source import IcebergSource
@@ -330,23 +330,6 @@ class CatalogService:
     def update_view(self, entity: Entity, tag: str | None, sql: str, context: Path, *, owner: str) -> Entity:
         check_tag(entity, tag)
         return self.put_view(entity.path, sql, context, self._describe(sql, context), replace=True, owner=owner)
-
-    # Functions --------------------------------------------------------------------------------------------------
-
-    def put_function(self, path: Path, definition: Mapping[str, Any], *, replace: bool, owner: str) -> Entity:
-        """A user-defined function in a space or folder. Raises NameTaken, ValidationError."""
-        names.check_dataset(path[-1])
-        if self.root(path).kind == "source":
-            raise ValidationError(f"Cannot create function [{names.dotted(path)}]: functions live in spaces")
-        body = {**definition, "owner": owner, "lastModified": clock.iso(clock.now())}
-        with self.entities.guard:
-            known = self.entities.find(path)
-            if known is None:
-                self._check_parent(path)
-                return self.entities.insert(Entity("function", self._spelled_parent(path) + path[-1:], body))
-            if known.kind != "function" or not replace:
-                raise NameTaken(f"An object already exists with that name: {names.dotted(path)}")
-            return self.entities.update(known, body)
 
     # Promoted tables --------------------------------------------------------------------------------------------
 

@@ -70,6 +70,7 @@ _KNOWN: dict[str, frozenset[str]] = {
         "maxIdleConns idleTimeSec queryTimeoutSec enableExternalQuery propertyList".split()
     ),
 }
+KNOWN_TYPES = tuple(sorted(_KNOWN))
 _SECRETS = {"S3": ("accessSecret",), "RESTCATALOG": (), "POSTGRES": ("password",)}
 _NEEDED = {
     "S3": (),

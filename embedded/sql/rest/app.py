@@ -29,12 +29,13 @@ MAX_BODY = 64 * 1024 * 1024  # bytes: a dbt seed is one statement
 
 @dataclass(frozen=True)
 class Endpoint:
-    """`path` may hold {names} and end in {tail:path}. `public`: no token needed."""
+    """`path` may hold {names} and end in {tail:path}. `public`: no token needed; `partial`: what it cannot do."""
 
     method: str
     path: str
     handler: Handler
     public: bool = False
+    partial: str = ""
 
 
 def build(

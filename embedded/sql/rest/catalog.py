@@ -30,14 +30,14 @@ class CatalogHandlers:
         base = "/api/v3/catalog"
         return [
             Endpoint("GET", base, self.roots),
-            Endpoint("POST", base, self.create),
-            Endpoint("GET", f"{base}/search", self.search),
+            Endpoint("POST", base, self.create, partial="no homes, no uploads"),
+            Endpoint("GET", f"{base}/search", self.search, partial="finds words of the path only"),
             Endpoint("POST", f"{base}/by-ids", self.by_ids),
             Endpoint("POST", f"{base}/by-paths", self.by_paths),
-            Endpoint("GET", f"{base}/by-path/{{tail:path}}", self.by_path),
-            Endpoint("GET", f"{base}/{{id}}", self.by_id),
-            Endpoint("POST", f"{base}/{{id}}", self.promote),
-            Endpoint("PUT", f"{base}/{{id}}", self.replace),
+            Endpoint("GET", f"{base}/by-path/{{tail:path}}", self.by_path, partial="no versions"),
+            Endpoint("GET", f"{base}/{{id}}", self.by_id, partial="no versions"),
+            Endpoint("POST", f"{base}/{{id}}", self.promote, partial="Parquet, Iceberg, Delta, JSON and Text"),
+            Endpoint("PUT", f"{base}/{{id}}", self.replace, partial="no renaming; privileges by /grants"),
             Endpoint("DELETE", f"{base}/{{id}}", self.delete),
             Endpoint("POST", f"{base}/{{id}}/refresh", self.refresh),
         ]

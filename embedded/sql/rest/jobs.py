@@ -41,7 +41,7 @@ class JobHandlers:
 
     def endpoints(self) -> list[Endpoint]:
         return [
-            Endpoint("POST", "/api/v3/sql", self.submit),
+            Endpoint("POST", "/api/v3/sql", self.submit, partial="no references to branches, tags or commits"),
             Endpoint("GET", "/api/v3/job/{id}", self.get),
             Endpoint("GET", "/api/v3/job/{id}/results", self.results),
             Endpoint("POST", "/api/v3/job/{id}/cancel", self.cancel),

@@ -27,9 +27,9 @@ class OAuthHandlers:
     def endpoints(self) -> list[Endpoint]:
         base = "/api/v3/user/{id}/oauth/credentials"
         return [
-            Endpoint("POST", "/oauth/token", self.token, public=True),
+            Endpoint("POST", "/oauth/token", self.token, public=True, partial="no JWT of external providers"),
             Endpoint("GET", base, self.secrets),
-            Endpoint("POST", base, self.create_secret),
+            Endpoint("POST", base, self.create_secret, partial="no external JWT"),
             Endpoint("DELETE", f"{base}/{{credential}}", self.delete_secret),
         ]
 

@@ -143,17 +143,19 @@ class Entities:
         }
 
     def _function(self, found: Entity) -> dict[str, Any]:
+        body = found.body
+        returns = body.get("returns", "")
+        shown = ", ".join(f"{name} {kind}" for name, kind in returns) if isinstance(returns, list) else returns
         return {
             "entityType": "function",
             "id": found.id,
             "path": list(found.path),
             "tag": found.tag,
             "createdAt": clock.iso(found.created_at),
-            "lastModified": found.body.get("lastModified", clock.iso(found.created_at)),
-            "isScalar": bool(found.body.get("scalar", True)),
-            "functionArgList": found.body.get("arguments", ""),
-            "functionBody": found.body.get("text", ""),
-            "returnType": found.body.get("returns", ""),
+            "isScalar": not isinstance(returns, list),
+            "functionArgList": ", ".join(f"{name} {kind}" for name, kind, *_ in body.get("parameters", ())),
+            "functionBody": body.get("sql", ""),
+            "returnType": shown,
         }
 
     # Who may do what --------------------------------------------------------------------------------------------

@@ -51,7 +51,7 @@ class SourceV2Handlers:
     def endpoints(self) -> list[Endpoint]:
         base = "/apiv2/source/{name}"
         return [
-            Endpoint("PUT", base, self.put),
+            Endpoint("PUT", base, self.put, partial="what dbt-dremio sends"),
             Endpoint("GET", base, self.get),
             Endpoint("DELETE", base, self.delete),
             Endpoint("PUT", f"{base}/folder_format/{{tail:path}}", self.format),

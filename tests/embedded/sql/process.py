@@ -127,8 +127,8 @@ class SqlProcess:
         os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait()
 
-    def client(self) -> Client:
-        self.clients.append(Client(self.base))
+    def client(self, user: str = USER, password: str = PASSWORD) -> Client:
+        self.clients.append(Client(self.base, user, password))
         return self.clients[-1]
 
     def close(self) -> None:

@@ -195,7 +195,9 @@ def test_settings_name_what_is_missing_or_wrong() -> None:
     with pytest.raises(SettingsError, match=r"LAKEHOUSE_SQL_DATABASE_URL.*LAKEHOUSE_SQL_SCRATCH"):
         from_environment({})
     names_ = ("DATABASE_URL", "ADMIN_USER", "ADMIN_PASSWORD", "DIST_ENDPOINT", "DIST_ACCESS_KEY", "DIST_SECRET_KEY")
-    good = {f"LAKEHOUSE_SQL_{name}": "x" for name in (*names_, "SCRATCH", "SECRET_KEY")} | {"LAKEHOUSE_SQL_DIST": "s3://b/p/"}
+    good = {f"LAKEHOUSE_SQL_{name}": "x" for name in (*names_, "SCRATCH", "SECRET_KEY")} | {
+        "LAKEHOUSE_SQL_DIST": "s3://b/p/"
+    }
     settings = from_environment(good)
     assert settings.dist_root == "s3://b/p"
     assert "'x'" not in repr(settings.dist_access).replace("access_key='x'", "").replace("endpoint='x'", "")

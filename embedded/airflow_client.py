@@ -38,12 +38,19 @@ class AirflowClient:
     )
     def request(self, method: str, path: str, **arguments: Any) -> httpx.Response:
         """One call below /api/v2; raises httpx.HTTPStatusError with Airflow's own words in it."""
+        return self._request(method, f"/api/v2{path}", **arguments)
+
+    def page(self, path: str) -> str:
+        """A page that a plugin serves."""
+        return self._request("GET", path).text
+
+    def _request(self, method: str, path: str, **arguments: Any) -> httpx.Response:
         if "authorization" not in self._http.headers:
             self._sign_in()
-        answer = self._http.request(method, f"/api/v2{path}", **arguments)
+        answer = self._http.request(method, path, **arguments)
         if answer.status_code == httpx.codes.UNAUTHORIZED:
             self._sign_in()
-            answer = self._http.request(method, f"/api/v2{path}", **arguments)
+            answer = self._http.request(method, path, **arguments)
         if answer.is_error:
             raise httpx.HTTPStatusError(
                 f"{method} {path}: {answer.status_code} {answer.text[:500]}", request=answer.request, response=answer

@@ -1,9 +1,9 @@
 """Runs inside Airflow's own environment: starts a component with the libraries that every task imports already loaded.
 
-The scheduler forks a process for each task and the dag-processor one for each file. What they find imported they share;
-otherwise every one of them spends more than a CPU-second on Cosmos and the providers alone. Modules of the bundle itself
-are left out: a changed file must be seen by the next task. Run with `-P`: the modules beside this file must not shadow
-those of others.
+The scheduler forks a process for each task and the dag-processor one for each file. They share what they find imported;
+otherwise each of them spends more than a CPU-second on Cosmos and the providers alone. Modules of the bundle itself are
+left out: the next task must see a changed file. Run with `-P`: the modules beside this file must not shadow those of
+others.
 """
 
 from __future__ import annotations

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import psycopg
@@ -13,15 +12,6 @@ from include.paths import PLATFORM
 
 MIGRATIONS = PLATFORM / "postgres" / "ledger"
 CONNECTION = "8d1f6e3c-0000-4000-8000-000000000001"
-
-
-@pytest.fixture
-def conn(platform_postgres: Any) -> Iterator[ledger.Connection]:
-    with psycopg.connect(platform_postgres.dsn("lakehouse", "lakehouse"), row_factory=psycopg.rows.dict_row) as conn:
-        conn.execute("drop schema if exists lakehouse cascade")
-        ledger.migrate(conn, MIGRATIONS)
-        yield conn
-        conn.rollback()
 
 
 def sync(job_id: int, **changes: Any) -> ledger.Sync:

@@ -1,0 +1,23 @@
+"""A ledger with its schema in a real PostgreSQL, made anew for each test."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import psycopg
+import pytest
+
+from include import ledger
+from include.paths import PLATFORM
+
+MIGRATIONS = PLATFORM / "postgres" / "ledger"
+
+
+@pytest.fixture
+def conn(platform_postgres: Any) -> Iterator[ledger.Connection]:
+    with psycopg.connect(platform_postgres.dsn("lakehouse", "lakehouse"), row_factory=psycopg.rows.dict_row) as conn:
+        conn.execute("drop schema if exists lakehouse cascade")
+        ledger.migrate(conn, MIGRATIONS)
+        yield conn
+        conn.rollback()

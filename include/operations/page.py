@@ -37,10 +37,19 @@ def lasted(seconds: float | None) -> str:
     return "" if seconds is None else f"{int(seconds // 60)} min {int(seconds % 60):02} s"
 
 
+def started(run_id: str) -> str:
+    """scheduled, 2026-11-25 02:00 of Airflow's run id; other ids as they are."""
+    kind, _, moment = run_id.partition("__")
+    try:
+        return f"{kind}, {dt.datetime.fromisoformat(moment):%Y-%m-%d %H:%M}"
+    except ValueError:
+        return run_id
+
+
 _templates = Environment(
     loader=FileSystemLoader(Path(__file__).parent), autoescape=select_autoescape(), trim_blocks=True, lstrip_blocks=True
 )
-_templates.filters |= {"ago": ago, "lasted": lasted, "path": lambda text: quote(str(text), safe="")}
+_templates.filters |= {"ago": ago, "lasted": lasted, "started": started, "path": lambda text: quote(str(text), safe="")}
 
 
 async def _may_read(request: Request) -> bool:

@@ -20,8 +20,13 @@ def holder() -> str:
     return f"{run.dag_id}/{run.run_id}"
 
 
+def run_type() -> str:
+    """scheduled, manual, backfill or asset_triggered. Airflow gives tasks an enum whose str() is not its value."""
+    return str(get_current_context()["dag_run"].run_type.value)
+
+
 def is_backfill() -> bool:
-    return str(get_current_context()["dag_run"].run_type) == "backfill"
+    return run_type() == "backfill"
 
 
 def hold(pipeline: str) -> int:
@@ -82,7 +87,7 @@ def receipt(pipeline: Pipeline) -> Any:
             "pipeline": pipeline.name,
             "dag_id": run.dag_id,
             "run_id": run.run_id,
-            "run_type": str(run.run_type),
+            "run_type": run_type(),
             "interval": [str(context.get(f"data_interval_{end}") or "") for end in ("start", "end")],
             "started": run.start_date,
             "finished": dt.datetime.now(dt.UTC),

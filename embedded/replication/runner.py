@@ -10,11 +10,8 @@ import json
 import logging
 import os
 import signal
-import subprocess
-import sys
 import threading
 import time
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,6 +22,7 @@ from psycopg_pool import PoolTimeout
 from embedded.replication import protocol
 from embedded.replication.failures import SyncError
 from embedded.replication.faults import Faults
+from embedded.replication.nursery import Nursery, Worker
 from embedded.replication.settings import Settings
 from embedded.replication.store import connections, jobs, objects
 from embedded.replication.store.database import RUNNER_LOCK, Connection, Pool, connect
@@ -40,7 +38,7 @@ _ROOT = Path(__file__).resolve().parents[2]
 class Child:
     """A running worker. `attempt` is 0 for one that settles an ended job."""
 
-    process: subprocess.Popen[bytes]
+    process: Worker
     job_id: int
     attempt: int
     deadline: float
@@ -48,9 +46,7 @@ class Child:
 
     def kill(self) -> None:
         """End the whole process group; it may have ended by itself."""
-        if self.process.poll() is None:
-            with suppress(ProcessLookupError):
-                os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.kill()
 
 
 class Runner:
@@ -66,10 +62,12 @@ class Runner:
         self._children: list[Child] = []
         self._lock: Connection | None = None
         self._settle_after: dict[int, float] = {}
+        self._nursery = Nursery(self._environment, self._wake.set)
         self._thread = threading.Thread(target=self._loop, name="runner", daemon=True)
         self.leading = False
 
     def start(self) -> None:
+        self._nursery.start()
         self._thread.start()
 
     def stop(self) -> None:
@@ -170,7 +168,7 @@ class Runner:
     def _epitaph(self, child: Child) -> str:
         if child.overtime:
             return f"The attempt ran longer than {self._settings.job_seconds:.0f} s and was stopped."
-        code = child.process.returncode
+        code = child.process.returncode or 0
         if code < 0:
             name = signal.Signals(-code).name
             hint = " (out of memory?)" if name == "SIGKILL" else ""
@@ -187,7 +185,10 @@ class Runner:
                 continue
             attempt = jobs.start_attempt(db, job["id"])
             if attempt is not None:
-                self._spawn(job["id"], attempt)
+                try:
+                    self._spawn(job["id"], attempt)
+                except OSError as error:
+                    self._fail(db, job["id"], attempt, f"No worker could be started: {error}.", at_once=False)
 
     def _settle(self, db: Connection) -> None:
         """Undo what ended jobs left in the destination, again and again until it is done."""
@@ -199,36 +200,27 @@ class Runner:
 
     def _spawn(self, job_id: int, attempt: int) -> None:
         arguments = ["sync", str(job_id), str(attempt)] if attempt else ["settle", str(job_id)]
-        process = subprocess.Popen(
-            [sys.executable, "-m", "embedded.replication.worker", *arguments],
-            stdin=subprocess.PIPE,
-            env=self._environment(),
-            start_new_session=True,
-        )
+        process = self._nursery.spawn(arguments, json.dumps(self._options()))
         child = Child(process, job_id, attempt, time.monotonic() + self._settings.job_seconds)
         with self._mutex:
             self._children.append(child)
-        threading.Thread(target=self._watch, args=[process], name=f"watch-{process.pid}", daemon=True).start()
         log.info("job %s: attempt %s runs as process %s", job_id, attempt or "settle", process.pid)
 
-    def _watch(self, process: subprocess.Popen[bytes]) -> None:
-        process.wait()
-        self._wake.set()
-
-    def _environment(self) -> dict[str, str]:
-        """Only what a worker needs: no credential but the database's."""
-        kept = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "VIRTUAL_ENV", "SSL_CERT_FILE", "AWS_CA_BUNDLE")
-        options: dict[str, Any] = {
+    def _options(self) -> dict[str, Any]:
+        return {
             "max_attempts": self._settings.max_attempts,
             "retry_seconds": self._settings.retry_seconds,
             "object_bytes": int(self._settings.object_mb * 1024 * 1024),
             "server_pid": os.getpid(),
             "faults": self._faults.sync,
         }
+
+    def _environment(self) -> dict[str, str]:
+        """Only what a worker needs: no credential but the database's."""
+        kept = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "VIRTUAL_ENV", "SSL_CERT_FILE", "AWS_CA_BUNDLE")
         return {
             **{name: os.environ[name] for name in kept if name in os.environ},
             protocol.DATABASE: self._settings.database_url,
-            protocol.OPTIONS: json.dumps(options),
             "PYTHONPATH": os.pathsep.join([str(_ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]),
             "PYTHONUNBUFFERED": "1",
             # One sync has few threads: glibc's arena per thread would only spread its memory.
@@ -243,6 +235,7 @@ class Runner:
             child.kill()
         for child in self._children:
             child.process.wait(timeout=10)
+        self._nursery.stop()
         try:
             with self._pool.connection(timeout=3) as db:
                 for child in self._children:

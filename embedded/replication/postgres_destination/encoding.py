@@ -16,6 +16,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from embedded.replication.records import META
+
 Ints = np.ndarray[Any, np.dtype[np.int64]]
 HEADER = b"PGCOPY\n\xff\r\n\0" + bytes(8)
 TRAILER = b"\xff\xff"
@@ -141,6 +143,8 @@ def _spread(starts: Ints, lengths: Ints) -> Ints:
 def _as_text(array: pa.Array) -> pa.Array:
     if pa.types.is_string(array.type):
         return array
+    if array.type.equals(META) and len(array) and not len(array.field("changes").flatten()):
+        return pa.repeat(pa.scalar(_json(array[0].as_py())), len(array))  # nearly always: one text for all
     if pa.types.is_nested(array.type):
         values = [
             None if value is None else json.dumps(value, default=str, ensure_ascii=False) for value in array.to_pylist()

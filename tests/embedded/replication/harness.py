@@ -201,7 +201,7 @@ def new_source(superuser_dsn: Callable[..., str], host: str, port: int) -> Itera
     """A new database; the role `reader` may read it and nothing more."""
     name, password = f"t{secrets.token_hex(6)}", secrets.token_hex(8)
     with psycopg.connect(superuser_dsn("postgres"), autocommit=True) as admin:
-        if not admin.execute("select from pg_roles where rolname = 'reader'").fetchone():
+        if admin.execute("select from pg_roles where rolname = 'reader'").fetchone() is None:
             admin.execute("create role reader login")
         admin.execute(sql.SQL("alter role reader password {}").format(sql.Literal(password)))
         admin.execute(sql.SQL("create database {}").format(sql.Identifier(name)))

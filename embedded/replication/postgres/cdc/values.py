@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from embedded.replication.postgres import types
 from embedded.replication.postgres.cdc.texts import ARRAY_PARSERS, TEXT_PARSERS, elements
@@ -65,6 +66,8 @@ def decode(buffer: Buffer, cells: Cells, type_name: str, written: str) -> tuple[
         return fast(buffer, cells, null, written)
     if not len(kinds):
         return pa.nulls(len(null), arrow_type(written)), None
+    if type_name == "bpchar" and written == types.STRING:
+        return _trimmed(buffer, cells, null, written)
     if type_name in _RAW and written == types.STRING:
         return strings(buffer, cells, null), None
     return _one_by_one(buffer, cells, null, type_name, written)
@@ -177,6 +180,11 @@ def _plain(buffer: Buffer, cells: Cells, null: Bools, written: str) -> tuple[pa.
     return strings(buffer, cells, null), None
 
 
+def _trimmed(buffer: Buffer, cells: Cells, null: Bools, written: str) -> tuple[pa.Array, None]:
+    """Padding is no part of a char(n)'s value: PostgreSQL's cast to text drops it too."""
+    return pc.utf8_rtrim(strings(buffer, cells, null), characters=" "), None
+
+
 _HEX = np.frombuffer(b"0123456789abcdef", np.uint8)
 
 
@@ -210,11 +218,11 @@ _BINARY: dict[tuple[str, str], Callable[..., tuple[pa.Array, Bools | None]]] = {
     ("jsonb", types.STRING): _jsonb,
     ("text", types.STRING): _plain,
     ("varchar", types.STRING): _plain,
-    ("bpchar", types.STRING): _plain,
+    ("bpchar", types.STRING): _trimmed,
     ("name", types.STRING): _plain,
 }
 # Their text is what is written, whichever way it was sent.
-_RAW = frozenset({"text", "varchar", "bpchar", "json", "name"})
+_RAW = frozenset({"text", "varchar", "json", "name"})
 # Types of which the binary form is decoded here, alone and in arrays; of any other the text form is asked for.
 DECODED = frozenset(name for name, _ in _BINARY)
 
@@ -250,6 +258,8 @@ def convert(raw: bytes, type_name: str, written: str) -> Any:
         return None if overflows else value
     element = written[5:-1]
     found = elements(text)
+    if type_name == "bpchar[]":
+        found = [item if item is None or isinstance(item, list) else item.rstrip(" ") for item in found]
     if any(isinstance(item, list) for item in found):
         return None  # more dimensions than the column was declared with
     parse = ARRAY_PARSERS[_family(element)]

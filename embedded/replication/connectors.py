@@ -56,6 +56,8 @@ class ChangeDataCapture(_Model):
     lsn_commit_behaviour: Literal["After loading Data in the destination"] = "After loading Data in the destination"
     invalid_cdc_cursor_position_behavior: Literal["Fail sync"] = "Fail sync"
     heartbeat_action_query: str = ""
+    # Ours: so much of a table lies between two checkpoints of a snapshot.
+    snapshot_range_mb: int = Field(default=64, ge=1, le=65_536)
     initial_waiting_seconds: int = Field(default=1200, ge=1, le=86_400)
 
 

@@ -48,7 +48,8 @@ class Speed:
         }
 
     def rows(self, query: str, *values: Any) -> list[Row]:
-        return self.db.execute(query.encode(), values or None).fetchall()
+        cursor = self.db.execute(query.encode(), values or None)
+        return cursor.fetchall() if cursor.description else []
 
     def applied(self) -> Row | None:
         return next(iter(self.rows("select * from lakehouse.applied_lsn")), None)
@@ -89,9 +90,14 @@ class Capture:
     slot: str = field(default_factory=lambda: f"slot_{secrets.token_hex(4)}")
     publication: str = "speed"
     connection: str = ""
+    options: dict[str, Any] = field(default_factory=dict)
+    standard: bool = False  # read tables by query instead
 
     def source_configuration(self, **changes: Any) -> dict[str, Any]:
-        method = {"method": "CDC", "replication_slot": self.slot, "publication": self.publication, **changes}
+        if self.standard:
+            return self.source.configuration()
+        method = {"method": "CDC", "replication_slot": self.slot, "publication": self.publication}
+        method |= {**self.options, **changes}
         return self.source.configuration(username="capturer", replication_method=method)
 
     def publish(self, *tables: str, slot: bool = True) -> None:

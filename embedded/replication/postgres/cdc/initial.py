@@ -28,9 +28,6 @@ from embedded.replication.postgres.tables import decimal_as_double
 from embedded.replication.protocol import session_name
 from embedded.replication.records import arrow_type
 
-# 64 MB of table between two checkpoints.
-_RANGE_BLOCKS = 8192
-
 _LEAVES = """
 select n.nspname as namespace, c.relname as name, pg_relation_filenode(c.oid)::bigint as file,
        pg_relation_size(c.oid) / current_setting('block_size')::int as blocks
@@ -104,10 +101,11 @@ class InitialSnapshot:
     ) -> Iterator[tuple[pa.RecordBatch | None, Position]]:
         relation = (leaf["namespace"], leaf["name"])
         blocks, name = int(leaf["blocks"]), ".".join(relation)
+        step = self._job.source.cdc.snapshot_range_mb * 128  # blocks of 8 kB
         while True:
-            last = low + _RANGE_BLOCKS >= blocks
+            last = low + step >= blocks
             # The last range is open: the table may have grown since its size was read, the snapshot says what counts.
-            high = 2**32 - 1 if last else low + _RANGE_BLOCKS
+            high = 2**32 - 1 if last else low + step
             part = stream.StreamQuery(query.table, query.columns, query.plans, None, None, (low, high), relation)
             text = self._snapshot.text_of(part.remote())
             position = Position(name, None if last else high, leaf["file"])

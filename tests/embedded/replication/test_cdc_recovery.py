@@ -1,0 +1,225 @@
+"""Killed at every named point, cut off, set back: the log stays exact, or the sync says why it cannot be."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+
+import pytest
+
+from tests.embedded.replication.capture import Capture, stream
+from tests.embedded.replication.harness import until
+
+SNAPSHOT_POINTS = [
+    "after_snapshot", "mid_append", "before_progress", "mid_range", "mid_snapshot", "before_commit", "before_state",
+]  # fmt: skip
+CHANGE_POINTS = ["mid_append", "after_read", "before_commit", "before_state"]
+
+
+class History:
+    """Random transactions on two tables; the same seed gives the same history."""
+
+    def __init__(self, capture: Capture, seed: int) -> None:
+        self._capture = capture
+        self._random = random.Random(seed)
+        self._next = 100_000
+
+    def write(self, transactions: int) -> None:
+        for _ in range(transactions):
+            with self._capture.source.db.transaction():
+                for _ in range(self._random.randint(1, 4)):
+                    self._change(self._random.choice(["orders", "items"]))
+
+    def _change(self, table: str) -> None:
+        run, pick = self._capture.source.run, self._random
+        mixed = f"order by md5(id::text || '{pick.random()}') limit {pick.randint(1, 9)}"
+        some = f"id in (select id from shop.{table} {mixed})"
+        match pick.choice("iiiuuuddkt" if pick.random() < 0.3 else "iiiuuudd"):
+            case "i":
+                self._next += 10
+                run(
+                    f"insert into shop.{table} select i, i::text from generate_series({self._next}, {self._next + 4}) i"
+                )
+            case "u":
+                run(f"update shop.{table} set note = '{pick.random()}' where {some}")
+            case "d":
+                run(f"delete from shop.{table} where {some}")
+            case "k":
+                self._next += 200_000
+                run(f"update shop.{table} set id = id + {self._next} where {some}")
+            case "t":
+                run(f"truncate shop.{table}")
+
+
+@pytest.fixture
+def shop(own_capture: Capture) -> Capture:
+    """Two tables of several ranges each, one of them partitioned; a job that fails is not tried again."""
+    run = own_capture.source.run
+    run("create table shop.orders (id bigint primary key, note varchar(300))")
+    run("create table shop.items (id bigint primary key, note varchar(300)) partition by range (id)")
+    run("create table shop.items_a partition of shop.items for values from (0) to (5000)")
+    run("create table shop.items_b partition of shop.items default")
+    run("insert into shop.orders select i, repeat('x', 250) from generate_series(1, 8000) i")
+    run("insert into shop.items select i, repeat('y', 10) from generate_series(1, 9000) i")
+    own_capture.publish("orders", "items")
+    run("alter publication speed set (publish_via_partition_root = true)")
+    own_capture.options = {"snapshot_range_mb": 1}
+    own_capture.server.start(max_attempts="1")
+    own_capture.connect(stream("orders"), stream("items"))
+    return own_capture
+
+
+def crash(shop: Capture, point: str) -> None:
+    """A sync that is killed at a point."""
+    shop.server.faults(sync=[{"point": point, "action": "crash"}])
+    job = shop.sync("failed")
+    assert "SIGKILL" in job["failureReason"]["message"], f"{point} was not reached: {job}"
+    shop.server.faults()
+
+
+def test_a_snapshot_that_is_killed_goes_on(shop: Capture) -> None:
+    for seed, point in enumerate(SNAPSHOT_POINTS):
+        history = History(shop, seed)
+        crash(shop, point)
+        history.write(5)
+        job = shop.sync()
+        shop.assert_exact("orders", "items")
+        went_on = [line for line in shop.server.log_lines(job["jobId"]) if "the snapshot goes on" in line]
+        assert bool(went_on) == (point in ("mid_range",)), (point, went_on)
+        applied = shop.speed.applied()
+        assert applied is not None
+        assert applied["snapshot_lsn"] <= applied["applied_lsn"]
+        history.write(2)
+        shop.sync()
+        shop.assert_exact("orders", "items")
+        shop.rebuild()
+
+
+def test_changes_that_are_killed_come_again_and_count_once(shop: Capture) -> None:
+    shop.sync()
+    for seed, point in enumerate(CHANGE_POINTS):
+        history = History(shop, seed)
+        history.write(10)
+        before = shop.speed.applied()
+        crash(shop, point)
+        after = shop.speed.applied()
+        assert (after == before) == (point != "before_state"), "the position moves with the last rows, or not at all"
+        history.write(5)
+        shop.sync()
+        shop.assert_exact("orders", "items")
+        for table in ("orders", "items"):
+            twice = shop.speed.rows(
+                f"select 1 as one from speed.{table} group by _airbyte_generation_id, _ab_cdc_commit_lsn,"
+                " _ab_cdc_lsn, id having count(*) > 1"
+            )
+            assert not twice
+
+
+def test_a_server_that_dies_goes_on(shop: Capture) -> None:
+    shop.sync()
+    History(shop, 1).write(5)
+    shop.server.faults(sync=[{"point": "before_commit", "action": "crash_server"}])
+    job_id = shop.server.submit(shop.connection)
+    assert shop.server.process is not None
+    shop.server.process.wait(timeout=120)
+    shop.server.start()
+    assert shop.server.wait(job_id)["status"] == "succeeded"
+    shop.assert_exact("orders", "items")
+
+
+def test_connections_that_break_are_made_again(shop: Capture, tmp_path: Path) -> None:
+    shop.sync()
+    shop.server.stop()
+    go = tmp_path / "go"
+    rule = {"point": "mid_append", "action": "wait", "path": str(go), "attempt": 1}
+    shop.server.start({"sync": [rule]})
+    History(shop, 2).write(5)
+    job_id = shop.server.submit(shop.connection)
+    sessions = f"from pg_stat_activity where application_name like '%% job {job_id}'"
+    until(lambda: shop.speed.rows(f"select 1 as one {sessions}"), "the destination's session")
+    until(lambda: shop.source.run(f"select pid {sessions} and backend_type = 'walsender'").fetchall(), "the walsender")
+    shop.source.run(f"select pg_terminate_backend(pid) {sessions}")
+    shop.speed.rows(f"select pg_terminate_backend(pid) {sessions}")
+    go.touch()
+    job = shop.server.wait(job_id)
+    assert job["status"] == "succeeded"
+    assert job["attempts"][0]["failureReason"]["type"] == "transient_error"
+    shop.assert_exact("orders", "items")
+
+
+def test_rewritten_tables_are_read_anew(shop: Capture) -> None:
+    crash(shop, "mid_range")
+    shop.source.run("vacuum full shop.orders")
+    shop.source.run("vacuum full shop.items")
+    shop.sync()
+    shop.assert_exact("orders", "items")
+
+
+def test_a_lost_position_is_never_passed_over(shop: Capture) -> None:
+    first = shop.sync()
+    shop.drop_slot()
+    shop.source.run("delete from shop.orders where id < 100")
+    assert "does not exist" in shop.refuse()
+    shop.source.run(f"select pg_create_logical_replication_slot('{shop.slot}', 'pgoutput')")
+    message = shop.refuse()
+    assert "has advanced" in message
+    assert "rebuild" in message
+    shop.drop_slot()
+    shop.rebuild()
+    job = shop.sync()
+    shop.assert_exact("orders", "items")
+    applied = shop.speed.applied()
+    assert applied is not None
+    assert applied["epoch"] == job["jobId"] > first["jobId"]
+    assert len({row["_airbyte_generation_id"] for row in shop.speed.log("orders")}) == 1
+
+
+def test_a_slot_that_the_source_threw_away(shop: Capture) -> None:
+    shop.sync()
+    try:
+        shop.source.run("alter system set max_slot_wal_keep_size = '1MB'")
+        shop.source.run("select pg_reload_conf()")
+        lost = f"select 1 from pg_replication_slots where slot_name = '{shop.slot}' and wal_status = 'lost'"
+        for number in range(8):
+            shop.source.run(f"create table shop.filler_{number} as select 1 as x")
+            shop.source.run("select pg_switch_wal()")
+            shop.source.run("checkpoint")
+        until(lambda: shop.source.run(lost).fetchone() is not None, "the slot to be invalidated")
+        message = shop.refuse()
+        assert "not valid" in message
+        assert "rebuild" in message
+        shop.server.call("GET", f"{shop.server.extension}/connections/{shop.connection}/slot", expect=422)
+    finally:
+        shop.source.run("alter system reset max_slot_wal_keep_size")
+        shop.source.run("select pg_reload_conf()")
+    shop.rebuild()
+    shop.sync()
+    shop.assert_exact("orders", "items")
+
+
+def test_a_stream_that_may_have_missed_changes_is_refused(shop: Capture) -> None:
+    shop.sync()
+    shop.source.run("alter publication speed drop table shop.orders")
+    assert "ADD TABLE" in shop.refuse()
+    shop.source.run("delete from shop.orders where id < 100")
+    shop.source.run("alter publication speed add table shop.orders")
+    assert "left the publication" in shop.refuse()
+    shop.rebuild()
+    shop.sync()
+    shop.assert_exact("orders", "items")
+
+
+def test_an_idle_source_moves_the_slot_on(shop: Capture) -> None:
+    """Only other databases write: what is kept for the slot must not grow."""
+    shop.sync()
+    begun = shop.state()
+    for number in range(3):
+        shop.source.run(
+            f"create table shop.other_{number} as select i, repeat('z', 500) as z from generate_series(1, 9000) i"
+        )
+        shop.source.run("checkpoint")
+        assert shop.sync()["rowsSynced"] == 0
+    ended = shop.state()
+    assert ended["restartLsn"] > begun["restartLsn"]
+    assert ended["retainedBytes"] < 3 * 5_000_000
+    assert ended["state"]["lsn"] > begun["state"]["lsn"]

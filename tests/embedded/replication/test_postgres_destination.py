@@ -1,0 +1,128 @@
+"""destination-postgres: from queries and from changes, appended, replaced, deduplicated."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from tests.embedded.replication.capture import Capture, own, stream
+from tests.embedded.replication.harness import incremental, overwrite
+
+
+@pytest.fixture
+def shop(capture: Capture) -> Capture:
+    run = capture.source.run
+    run("create table shop.orders (id int primary key, note varchar(20), amount numeric, updated_at timestamptz)")
+    run("insert into shop.orders select i, 'a', i * 0.5, '2026-01-01'::timestamptz + i * interval '1 min'"
+        " from generate_series(1, 200) i")  # fmt: skip
+    return capture
+
+
+def plain(shop: Capture, *streams: dict[str, Any], **destination: Any) -> None:
+    """A connection whose source is read by query."""
+    shop.standard = True
+    target = shop.speed.configuration(**destination)
+    target.pop("applied_lsn_table")
+    shop.connect(*streams, destination=target)
+
+
+def read(shop: Capture) -> list[dict[str, Any]]:
+    return [own(row) for row in shop.speed.rows("select * from speed.orders order by id, updated_at")]
+
+
+def test_a_full_refresh_replaces_the_table_at_once(shop: Capture) -> None:
+    plain(shop, overwrite("orders"))
+    shop.sync()
+    assert read(shop) == shop.truth("orders")
+    shop.source.run("delete from shop.orders where id > 50")
+    shop.source.run("alter table shop.orders add column extra jsonb")
+    shop.source.run("""update shop.orders set extra = '{"a": 1}' where id = 3""")
+    shop.sync()
+    assert read(shop) == shop.truth("orders")
+    generations = shop.speed.rows("select distinct _airbyte_generation_id as g from speed.orders")
+    assert [row["g"] for row in generations] == [2]
+    left = shop.speed.rows("select relname from pg_class where relname like '\\_airbyte\\_job%%' and relkind = 'r'")
+    assert left == []
+
+
+@pytest.mark.parametrize("point", ["after_read", "after_upload", "half_visible", "before_state"])
+def test_a_killed_publication_is_finished_once(shop: Capture, point: str) -> None:
+    plain(shop, incremental("orders"))
+    shop.server.faults(sync=[{"point": point, "action": "crash", "attempt": 1}])
+    job = shop.sync()
+    assert "SIGKILL" in job["attempts"][0]["failureReason"]["message"]
+    assert read(shop) == shop.truth("orders")
+
+
+def test_deduplication_keeps_the_newest_version(shop: Capture) -> None:
+    plain(shop, stream("orders", "incremental_deduped_history", cursorField=["updated_at"]))
+    shop.sync()
+    shop.source.run("update shop.orders set note = 'b', updated_at = '2026-02-01' where id % 2 = 0")
+    shop.source.run("insert into shop.orders values (900, 'new', 1, '2026-02-02')")
+    shop.sync()
+    assert read(shop) == shop.truth("orders")
+    indexes = shop.speed.rows(
+        "select pg_get_indexdef(indexrelid) as text from pg_index where indrelid = 'speed.orders'::regclass"
+    )
+    found = sorted(row["text"].split(" USING ")[1] for row in indexes)
+    assert found == ["btree (_airbyte_extracted_at)", "btree (id)", "btree (updated_at)"]
+
+
+@pytest.mark.parametrize("mode", ["Hard delete", "Soft delete"])
+def test_changes_are_merged_by_key(shop: Capture, mode: str) -> None:
+    shop.publish("orders")
+    target = shop.speed.configuration(cdc_deletion_mode=mode)
+    shop.connect(stream("orders", "incremental_deduped_history"), destination=target)
+    shop.sync()
+    shop.source.run("delete from shop.orders where id <= 10")
+    shop.source.run("update shop.orders set note = 'b' where id between 11 and 20")
+    shop.source.run("update shop.orders set id = 5000 where id = 21")
+    shop.source.run("insert into shop.orders values (3, 'again', 1, now())")
+    shop.sync()
+    rows = shop.speed.rows("select * from speed.orders order by id")
+    alive = [own(row) for row in rows if row["_ab_cdc_deleted_at"] is None]
+    assert alive == shop.truth("orders")
+    assert len(rows) - len(alive) == (0 if mode == "Hard delete" else 10)
+    shop.source.run("truncate shop.orders")
+    shop.source.run("insert into shop.orders values (1, 'first', 1, now())")
+    shop.sync()
+    assert read(shop) == shop.truth("orders")
+
+
+def test_what_the_destination_lacks_is_said_clearly(shop: Capture) -> None:
+    shop.publish("orders")
+    shop.connect(stream("orders"), destination=shop.speed.configuration(applied_lsn_table="lakehouse.nothing"))
+    assert "applied_lsn_table: lakehouse.nothing is not there" in shop.refuse()
+    shop.connect(stream("orders"))
+    shop.speed.rows("create schema speed")
+    shop.speed.rows("create table speed.orders (id text, _airbyte_raw_id varchar)")
+    assert "is not one of Airbyte's" in shop.refuse()
+
+
+def test_a_column_of_another_type_is_refused(shop: Capture) -> None:
+    plain(shop, incremental("orders"))
+    shop.sync()
+    shop.source.run("alter table shop.orders alter column note type int using 1")
+    assert "note" in shop.refuse()
+
+
+def test_sources_that_cannot_be_captured_are_refused(shop: Capture) -> None:
+    run = shop.source.run
+    run("create table shop.long (id int primary key, text text)")
+    run("create table shop.keyless (id int)")
+    shop.publish("orders", "long", "keyless", slot=False)
+    workspace = shop.server.workspace()
+    source = {"name": "s", "workspaceId": workspace, "configuration": shop.source_configuration()}
+    target = {"name": "d", "workspaceId": workspace, "configuration": shop.speed.configuration()}
+    body = {
+        "sourceId": shop.server.call("POST", "/sources", json=source)["sourceId"],
+        "destinationId": shop.server.call("POST", "/destinations", json=target)["destinationId"],
+    }
+    for name, advice in (("long", "REPLICA IDENTITY FULL"), ("keyless", "no primary key")):
+        wrong = {**body, "configurations": {"streams": [stream(name)]}}
+        assert advice in str(shop.server.call("POST", "/connections", expect=400, json=wrong))
+    wrong = {**body, "configurations": {"streams": [overwrite("orders")]}}
+    assert "incremental_append" in str(shop.server.call("POST", "/connections", expect=400, json=wrong))
+    shop.connect(stream("orders"))
+    assert "pg_create_logical_replication_slot" in shop.refuse()

@@ -124,8 +124,9 @@ fix: setup ## Format and mend what can be mended without a decision
 verify: lock-check lint test test-faults ## All that CI runs, and the long fault tests
 
 .PHONY: docs
-docs: setup ## Write the generated pages (docs/dags.md)
+docs: setup ## Write the generated pages (docs/dags.md, docs/sql-server.md)
 	@$(AIRFLOW)/python -m docs.generate
+	@$(EMBEDDED)/python -m docs.sql_server
 
 ##@ Dependencies
 # One lock, one export a venv. The exports are what gets installed; uv.lock is what people change.

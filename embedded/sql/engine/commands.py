@@ -14,7 +14,7 @@ from embedded.sql.engine.tokens import Cursor
 from embedded.sql.errors import ParseError, UnsupportedError
 
 # Statements that Dremio has and this server has not: refused by name instead of as a syntax error.
-_UNSUPPORTED = {
+UNSUPPORTED = {
     "ANALYZE": "ANALYZE TABLE",
     "COPY": "COPY INTO",
     "ASSIGN": "ASSIGN",
@@ -34,11 +34,11 @@ def parse_statement(sql: str) -> st.Statement:
     first = cursor.peek()
     if cursor.sees("(") or any(cursor.sees(word) for word in ("SELECT", "WITH", "VALUES")):
         return st.Query(cursor.rest())
-    if first.kind != "word" or first.text.upper() not in _STATEMENTS:
-        if first.text.upper() in _UNSUPPORTED:
-            raise UnsupportedError(f"{_UNSUPPORTED[first.text.upper()]} is not supported by this server.")
+    if first.kind != "word" or first.text.upper() not in STATEMENTS:
+        if first.text.upper() in UNSUPPORTED:
+            raise UnsupportedError(f"{UNSUPPORTED[first.text.upper()]} is not supported by this server.")
         raise cursor.error()
-    statement = _STATEMENTS[first.text.upper()](cursor)
+    statement = STATEMENTS[first.text.upper()](cursor)
     cursor.finish()
     return statement
 
@@ -282,7 +282,7 @@ def _grant(c: Cursor) -> st.Statement:
     return st.Grant(revoke, tuple(privileges), kind, path, grantee_type, c.name())
 
 
-_STATEMENTS: dict[str, Callable[[Cursor], st.Statement]] = {
+STATEMENTS: dict[str, Callable[[Cursor], st.Statement]] = {
     "ALTER": parse_alter,
     "CREATE": _create,
     "DELETE": _delete,

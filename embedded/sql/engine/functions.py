@@ -24,7 +24,7 @@ MACROS = frozenset(
     )
 )
 # Macros that only generated code calls.
-_INTERNAL = {
+INTERNAL = {
     "DIVIDE", "ROUND_DIVIDE", "MINUS", "DATE_PLUS", "TIME_PLUS", "PARSE_DATE", "TRY_PARSE_DATE",
     "PARSE_TIMESTAMP", "TO_TEXT", "TRY_PARSE_TIMESTAMP", "PARSE_TIME", "FORMAT_DATE", "MAKE_DATE",
     "TO_INTEGER", "TO_BIGINT", "TO_BINARY", "SIMILAR_TO",
@@ -111,7 +111,7 @@ def translate_call(name: str, arguments: Arguments) -> exp.Expr:
     if upper in WINDOWS:
         return _window(upper, arguments)
     macro = ALIASES.get(upper, upper)
-    if macro in MACROS and upper not in _INTERNAL:
+    if macro in MACROS and upper not in INTERNAL:
         return call(f"fn_{macro.lower()}", *arguments)
     raise unknown_function(name, arguments)
 

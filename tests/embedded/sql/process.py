@@ -30,7 +30,7 @@ FINAL = ("COMPLETED", "FAILED", "CANCELED")
 T = TypeVar("T")
 
 
-def until(probe: Callable[[], T | None], what: str, timeout: float = 60) -> T:
+def until(probe: Callable[[], T | None], what: str, timeout: float = 240) -> T:
     """The first result of `probe` that is true; fails the test when none comes."""
     end = time.monotonic() + timeout
     while time.monotonic() < end:
@@ -150,7 +150,7 @@ class Client:
     """Logged in; raises JobError for failed statements."""
 
     def __init__(self, base: str, user: str = USER, password: str = PASSWORD) -> None:
-        self.http = httpx.Client(base_url=base, timeout=60)
+        self.http = httpx.Client(base_url=base, timeout=240)
         answer = self.http.post("/apiv2/login", json={"userName": user, "password": password})
         answer.raise_for_status()
         self.login = answer.json()
@@ -168,7 +168,7 @@ class Client:
         found: dict[str, Any] = answer.json()
         return found
 
-    def wait(self, job_id: str, timeout: float = 60) -> dict[str, Any]:
+    def wait(self, job_id: str, timeout: float = 240) -> dict[str, Any]:
         return until(
             lambda: job if (job := self.job(job_id))["jobState"] in FINAL else None, f"end of job {job_id}", timeout
         )

@@ -226,7 +226,8 @@ class Soak:
                 self._local.client = None
             except RuntimeError as error:
                 if not any(
-                    word in str(error).lower() for word in ("not found", "concurrent", "conflict", "does not exist")
+                    word in str(error).lower()
+                    for word in ("not found", "concurrent", "conflict", "does not exist", "unable to find dataset")
                 ):
                     self.wrong.append(str(error))
 

@@ -1,0 +1,84 @@
+"""Suites of dbt-tests-adapter that dbt-dremio cannot be asked to pass, by class, each with the reason."""
+
+from __future__ import annotations
+
+ABSTRACT = "a base of other suites, which run"
+CLONE = "dbt-dremio raises NotImplemented for clone: Dremio has no copy of a table without its data"
+CONSTRAINTS = "Dremio enforces no constraint, so that nothing is rolled back"
+MERGE_OPTIONS = "dbt-dremio's merge takes no such option and its only strategies are append and merge"
+DOCS = "dbt-dremio keeps descriptions in Dremio's wiki, not as comments of a catalog: tests/contracts/test_dremio.py"
+POSTGRES = "says PostgreSQL's own types, functions or messages"
+PYTHON = "Dremio runs no Python models"
+UDF = "dbt-dremio 1.11 has no functions as nodes"
+MATERIALIZED_VIEW = "Dremio has reflections instead, which dbt-dremio materializes: test_reflections.py"
+BARE_SCHEMA = "the suite sends names without a database by hand; Dremio has no default database"
+
+NOT_APPLICABLE: dict[str, str] = {
+    **dict.fromkeys(
+        (
+            "BaseConstraintsColumnsEqual",
+            "BaseContractSqlHeader",
+            "BaseCachingTest",
+            "BaseDataTypeMacro",
+            "BaseUtils",
+            "BaseArrayUtils",
+            "BaseCurrentTimestamp",
+            "UDAFBase",
+        ),
+        ABSTRACT,
+    ),
+    **dict.fromkeys(
+        ("BaseClonePossible", "BaseCloneSameSourceAndTarget", "BaseCloneSameTargetAndState"),
+        CLONE,
+    ),
+    **dict.fromkeys(
+        ("BaseConstraintsRollback", "BaseIncrementalConstraintsRollback", "BaseIncrementalForeignKeyConstraint"),
+        CONSTRAINTS,
+    ),
+    **dict.fromkeys(("BaseMergeExcludeColumns", "BaseIncrementalPredicates", "BaseMicrobatch"), MERGE_OPTIONS),
+    **dict.fromkeys(
+        (
+            "BasePersistDocs",
+            "BasePersistDocsColumnMissing",
+            "BasePersistDocsAllColumnsMissing",
+            "BasePersistDocsQuotedColumnCaseSensitive",
+            "BasePersistDocsQuotedDescriptionNotAppliedOnMismatch",
+            "BasePersistDocsCommentOnQuotedColumn",
+        ),
+        DOCS,
+    ),
+    **dict.fromkeys(
+        (
+            "BasePostgresColumnTypes",
+            "BaseDebugPostgres",
+            "BaseDebugInvalidProjectPostgres",
+            "BaseEscapeSingleQuotesBackslash",
+            "BaseCurrentTimestampAware",
+        ),
+        POSTGRES,
+    ),
+    **dict.fromkeys(
+        (
+            "BaseTableContractSqlHeader",
+            "BaseIncrementalContractSqlHeader",
+            "BaseShowSqlHeader",
+        ),
+        "a sql_header is a second statement before the first; Dremio takes one statement at a time",
+    ),
+    "BaseAdapterMethod": "dbt-dremio never drops a schema of the object store, which holds all of this project",
+    "BaseSimpleMaterializations": "dbt-dremio refuses to change a table of the object store into a view",
+    "BaseGetCatalogForSingleRelation": "dbt-dremio does not implement get_catalog_for_single_relation",
+    "BaseCatalogIntegrationValidation": "dbt-dremio has no catalog integrations",
+    "CatalogRelationTypes": MATERIALIZED_VIEW,
+    "BaseTableMaterialization": BARE_SCHEMA,
+    "BaseSnapshotEphemeralHardDeletes": BARE_SCHEMA,
+    "BaseIncrementalBadStrategy": "the suite asks for a strategy of another adapter by the words of dbt's default",
+}
+"""Whole groups, by the folder that they lie in, stand in GROUPS."""
+
+GROUPS: dict[str, str] = {
+    "python_model": PYTHON,
+    "functions": UDF,
+    "materialized_view": MATERIALIZED_VIEW,
+    "catalog_integrations": "dbt-dremio has no catalog integrations",
+}

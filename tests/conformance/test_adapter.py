@@ -1,0 +1,122 @@
+"""Every suite of dbt-tests-adapter: what is new upstream runs here without being asked for.
+
+What an adapter must say for itself (its types, its words for an error) is said below, and nothing else is changed.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from dbt.tests import adapter
+from dbt.tests.adapter.basic.expected_catalog import base_expected_catalog, expected_references_catalog, no_stats
+
+from tests.conformance.not_applicable import GROUPS, NOT_APPLICABLE
+
+ROOT = Path(adapter.__path__[0])
+
+
+class Columns:
+    """Dremio's types where the suites say PostgreSQL's."""
+
+    @pytest.fixture
+    def string_type(self) -> str:
+        return "VARCHAR"
+
+    @pytest.fixture
+    def int_type(self) -> str:
+        return "INTEGER"
+
+    @pytest.fixture
+    def data_types(self, schema_int_type: str, int_type: str, string_type: str) -> list[list[str]]:
+        return [
+            ["1", schema_int_type, int_type],
+            ["'1'", string_type, string_type],
+            ["cast('2019-01-01' as date)", "date", "DATE"],
+            ["true", "boolean", "BOOLEAN"],
+            ["cast('2013-11-03 00:00:00' as timestamp)", "timestamp", "TIMESTAMP"],
+            ["cast('1' as decimal)", "decimal", "DECIMAL"],
+        ]
+
+
+class Contract(Columns):
+    """The DDL of a contract: dbt-dremio writes types and NOT NULL, and no other constraint."""
+
+    @pytest.fixture(scope="class")
+    def expected_sql(self) -> str:
+        return (
+            "create table <model_identifier> ( id integer not null, color text, date_day text ) as ( select id, color,"
+            " date_day from ( -- depends_on: <foreign_key_model_identifier> select 'blue' as color, 1 as id,"
+            " '2019-01-01' as date_day ) as model_subq )"
+        )
+
+
+class Quoted(Columns):
+    @pytest.fixture(scope="class")
+    def expected_sql(self) -> str:
+        return (
+            'create table <model_identifier> ( id integer not null, "from" text not null, date_day text ) as ('
+            ' select id, "from", date_day from ('
+            " select 'blue' as \"from\", 1 as id, '2019-01-01' as date_day ) as model_subq )"
+        )
+
+
+class Catalog:
+    @pytest.fixture(scope="class")
+    def expected_catalog(self, project: Any) -> Any:
+        return base_expected_catalog(
+            project, None, "bigint", "character varying", "timestamp", "view", "table", no_stats()
+        )
+
+
+class References:
+    @pytest.fixture(scope="class")
+    def expected_catalog(self, project: Any) -> Any:
+        return expected_references_catalog(
+            project, None, "bigint", "character varying", "timestamp", "view", "table", no_stats(), "bigint"
+        )
+
+
+class GrantWords:
+    def grantee_does_not_exist_error(self) -> str:
+        return "User [invalid_user] not found"
+
+    def privilege_does_not_exist_error(self) -> str:
+        return "FAKE_PRIVILEGE"
+
+
+OVERRIDES: dict[str, type] = {
+    "BaseTableConstraintsColumnsEqual": Columns,
+    "BaseViewConstraintsColumnsEqual": Columns,
+    "BaseIncrementalConstraintsColumnsEqual": Columns,
+    "BaseConstraintsRuntimeDdlEnforcement": Contract,
+    "BaseIncrementalConstraintsRuntimeDdlEnforcement": Contract,
+    "BaseModelConstraintsRuntimeEnforcement": Contract,
+    "BaseConstraintQuotedColumn": Quoted,
+    "BaseDocsGenerate": Catalog,
+    "BaseDocsGenReferences": References,
+    "BaseInvalidGrants": GrantWords,
+}
+
+
+def _suites() -> Iterator[tuple[str, str, type]]:
+    """Group, name and class of every suite that upstream meant to be inherited from."""
+    for path in sorted(ROOT.rglob("*.py")):
+        if path.name in ("__init__.py", "conftest.py"):
+            continue
+        place = path.relative_to(ROOT)
+        module = importlib.import_module(".".join((adapter.__name__, *place.with_suffix("").parts)))
+        for name, value in vars(module).items():
+            own = isinstance(value, type) and value.__module__ == module.__name__ and not name.startswith("Test")
+            if own and any(attribute.startswith("test_") for attribute in dir(value)):
+                yield place.parts[0], name, value
+
+
+for _group, _name, _base in _suites():
+    _bases = (OVERRIDES[_name], _base) if _name in OVERRIDES else (_base,)
+    _suite = type(f"Test_{_group}_{_name}", _bases, {"__module__": __name__})
+    _reason = GROUPS.get(_group) or NOT_APPLICABLE.get(_name)
+    globals()[_suite.__name__] = pytest.mark.skip(reason=_reason)(_suite) if _reason else _suite

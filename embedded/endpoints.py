@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -15,6 +16,7 @@ from embedded.postgres import PLATFORM, SOURCE, PostgresServer, platform_server,
 
 REPLICATION = "replication"
 SQL = "sql"
+FLIGHT = "sql-flight"  # the SQL server's second port
 SQL_USER = "admin"
 
 
@@ -52,6 +54,15 @@ class Endpoints:
         return f"http://{HOST}:{self.ports[SQL]}"
 
     @property
+    def flight_url(self) -> str:
+        """Arrow Flight SQL, as ADBC and JDBC take it; over TLS when the server was given a certificate."""
+        return f"grpc{'+tls' if self.flight_tls else ''}://{HOST}:{self.ports[FLIGHT]}"
+
+    @property
+    def flight_tls(self) -> bool:
+        return bool(os.environ.get("LAKEHOUSE_SQL_FLIGHT_CERTIFICATE"))
+
+    @property
     def airflow_url(self) -> str:
         return f"http://{HOST}:{self.ports[airflow.API]}"
 
@@ -74,7 +85,13 @@ class Endpoints:
                 "port": self.ports[SQL],
                 "login": SQL_USER,
                 "password": secret.sql_admin_password,
-                "extra": {"use_ssl": False},
+                "extra": {
+                    "use_ssl": False,
+                    "flight_port": self.ports[FLIGHT],
+                    "use_encryption": self.flight_tls,
+                    # A certificate for this machine's loopback address is one that its owner signed.
+                    "disable_certificate_verification": self.flight_tls,
+                },
             },
             "retail_source": {"host": HOST, "port": self.ports[SOURCE], "login": "airbyte", "password": secret.airbyte},
             "lakehouse": {
@@ -105,6 +122,8 @@ class Endpoints:
             "LAKEHOUSE_DREMIO_URL": self.sql_url,
             "LAKEHOUSE_DREMIO_HOST": HOST,
             "LAKEHOUSE_DREMIO_PORT": str(self.ports[SQL]),
+            "LAKEHOUSE_DREMIO_FLIGHT_URL": self.flight_url,
+            "LAKEHOUSE_DREMIO_FLIGHT_PORT": str(self.ports[FLIGHT]),
             "LAKEHOUSE_DREMIO_USER": SQL_USER,
             "LAKEHOUSE_DREMIO_PASSWORD": secret.sql_admin_password,
             "LAKEHOUSE_S3_ENDPOINT_URL": store.endpoint_url,

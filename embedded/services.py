@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from embedded import alerts, connections
 from embedded.airflow import API, COMPONENTS, USER, Airflow
 from embedded.airflow_client import AirflowClient
-from embedded.endpoints import REPLICATION, SQL, SQL_USER, Endpoints
+from embedded.endpoints import FLIGHT, REPLICATION, SQL, SQL_USER, Endpoints
 from embedded.home import PROJECT, Home
 from embedded.object_store import BUCKETS, NAME, PORT_NAMES
-from embedded.ports import HOST
+from embedded.ports import HOST, PortsError
 from embedded.postgres import PLATFORM, SOURCE, PostgresServer
 from embedded.probes import answers
 from embedded.programs import Program
@@ -67,10 +67,25 @@ PORTS_OF: dict[str, tuple[str, ...]] = {
     NAME: PORT_NAMES,
     alerts.NAME: (alerts.NAME,),
     REPLICATION: (REPLICATION,),
-    SQL: (SQL,),
+    SQL: (SQL, FLIGHT),
     API: (API,),
 }
 ALL_PORTS = tuple(port for ports in PORTS_OF.values() for port in ports)
+
+
+# Some clients cannot be told another port than Dremio's own 9047 and 32010.
+WANTED_PORTS = {SQL: "LAKEHOUSE_SQL_PORT", FLIGHT: "LAKEHOUSE_SQL_FLIGHT_PORT"}
+
+
+def wanted_ports() -> dict[str, int]:
+    """Ports that the caller chose, by name. Raises PortsError for what is no port."""
+    found = {}
+    for name, variable in WANTED_PORTS.items():
+        if text := os.environ.get(variable):
+            if not text.isdigit() or not 0 < int(text) < 65536:
+                raise PortsError(f"{variable} must be a port between 1 and 65535, not {text!r}")
+            found[name] = int(text)
+    return found
 
 
 def selection(names: Iterable[str] | None, known: Mapping[str, Service]) -> list[Service]:
@@ -154,6 +169,7 @@ def _sql(endpoints: Endpoints) -> Service:
     environment = {
         **_passed_on("LAKEHOUSE_SQL_"),
         "LAKEHOUSE_SQL_PORT": str(endpoints.ports[SQL]),
+        "LAKEHOUSE_SQL_FLIGHT_PORT": str(endpoints.ports[FLIGHT]),
         "LAKEHOUSE_SQL_DATABASE_URL": endpoints.platform.dsn("sqlserver"),
         "LAKEHOUSE_SQL_ADMIN_USER": SQL_USER,
         "LAKEHOUSE_SQL_ADMIN_PASSWORD": endpoints.secrets.sql_admin_password,

@@ -16,7 +16,7 @@ from embedded.home import Home
 from embedded.object_store import PORT_OFFSETS
 from embedded.ports import assign
 from embedded.programs import tail
-from embedded.services import ALL_PORTS, PORTS_OF, Service, catalogue, selection
+from embedded.services import ALL_PORTS, PORTS_OF, Service, catalogue, selection, wanted_ports
 from embedded.state import StackState, locked
 from embedded.supervision import State, Supervisor
 
@@ -96,7 +96,9 @@ class Stack:
             if service in states and states[service].is_alive
             for port in ports
         }
-        found = assign(ALL_PORTS, known.ports, ours.__contains__, PORT_OFFSETS)
+        wanted = wanted_ports()
+        kept = {name for name in ours if wanted.get(name, known.ports.get(name)) == known.ports.get(name)}
+        found = assign(ALL_PORTS, {**known.ports, **wanted}, kept.__contains__, PORT_OFFSETS)
         for name, port in found.moved.items():
             self._report(
                 Event("note", name, f"port {port} is taken by another program: using {found.ports[name]} from now on")

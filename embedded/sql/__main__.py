@@ -8,6 +8,7 @@ import signal
 import sys
 from pathlib import Path
 from types import FrameType
+from typing import NoReturn
 
 import psycopg
 import uvicorn
@@ -72,5 +73,20 @@ def _leave(reason: str) -> None:
     os.kill(os.getpid(), signal.SIGTERM)
 
 
+def _leave_now(code: int) -> NoReturn:
+    """End at once: a Flight client that has stopped reading keeps a thread of gRPC's for ever, and a normal end waits.
+
+    Everything is stopped and durable by now.
+    """
+    logging.shutdown()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
+
+
 if __name__ == "__main__":
-    sys.exit(main())
+    try:
+        status = main()
+    except SystemExit as refused:  # uvicorn's, when it cannot serve
+        status = refused.code if isinstance(refused.code, int) else 1
+    _leave_now(status)

@@ -110,6 +110,9 @@ class Session:
     on_start: Callable[[], None] | None = field(default=None, compare=False, repr=False)
 
 
+Relationship = tuple[str, Path, Literal["CONSIDERED", "MATCHED", "CHOSEN"]]  # reflection id, its dataset, its part
+
+
 @dataclass
 class Outcome:
     """What a statement gave: the result as Arrow (types already Dremio's), and the facts for the job."""
@@ -117,7 +120,7 @@ class Outcome:
     table: pa.Table
     query_type: str = "REST"
     scanned: list[Path] = field(default_factory=list)
-    reflections: list[tuple[str, Path, Literal["CONSIDERED", "MATCHED", "CHOSEN"]]] = field(default_factory=list)
+    reflections: list[Relationship] = field(default_factory=list)
 
 
 class Catalog(Protocol):

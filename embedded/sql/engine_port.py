@@ -8,7 +8,7 @@ from typing import Protocol
 
 import pyarrow as pa
 
-from embedded.sql.datasets import Catalog, Materialization, Outcome, Path, S3Access, Session
+from embedded.sql.datasets import Catalog, Materialization, Outcome, Path, Relationship, S3Access, Session
 from embedded.sql.jobs.model import Job
 
 
@@ -49,10 +49,34 @@ class Materialized(Protocol):
     def parents(self) -> tuple[str, ...]: ...
 
 
+class Rows(Protocol):
+    """A result that is read once, by one thread at a time; `close` may come from any thread."""
+
+    schema: pa.Schema
+    scanned: list[Path]
+    reflections: list[Relationship]
+
+    def next(self) -> pa.RecordBatch | None:
+        """The next batch, None after the last."""
+        ...
+
+    def close(self) -> None: ...
+
+
 class Engine(Protocol):
     """Every method raises errors.SqlError subclasses with Dremio's words."""
 
     def execute(self, sql: str, session: Session, *, cancelled: Flag) -> Outcome: ...
+
+    def stream(self, sql: str, session: Session, *, cancelled: Flag) -> Rows:
+        """The same statement, its rows to be read as they come."""
+        ...
+
+    def foresee(self, sql: str, session: Session) -> tuple[pa.Schema | None, bool]:
+        """The columns of a statement's result, if they can be known before it runs, and whether it only reads."""
+        ...
+
+    def reads_only(self, sql: str) -> bool: ...
 
     def describe(self, sql: str, context: Path) -> pa.Schema:
         """The columns of a query, without running it."""

@@ -24,14 +24,16 @@ from embedded.sql.catalog.system_tables import SystemTables
 from embedded.sql.catalog.vault import Vault
 from embedded.sql.database import Database, SingleServerLock, migrate
 from embedded.sql.datasets import Outcome, Path, Session
-from embedded.sql.engine_port import Cancellation, Engine, MakeEngine
+from embedded.sql.engine_port import Cancellation, Engine, MakeEngine, Rows
 from embedded.sql.faults import Faults
+from embedded.sql.flight.server import FlightServer, Tls
 from embedded.sql.identity import Identity
 from embedded.sql.jobs import model
 from embedded.sql.jobs.model import Job
 from embedded.sql.jobs.results import Results
 from embedded.sql.jobs.service import Jobs, current
 from embedded.sql.jobs.store import JobStore
+from embedded.sql.jobs.streams import Streams
 from embedded.sql.oauth import OAuth
 from embedded.sql.reflections.builder import EngineBuilder
 from embedded.sql.reflections.files import Distributed
@@ -52,7 +54,7 @@ from embedded.sql.rest.reflections import ReflectionHandlers
 from embedded.sql.rest.roles import RoleHandlers
 from embedded.sql.rest.sources_v2 import SourceV2Handlers
 from embedded.sql.rest.users import UserHandlers
-from embedded.sql.settings import Settings
+from embedded.sql.settings import Settings, SettingsError
 
 log = logging.getLogger(__name__)
 
@@ -94,8 +96,27 @@ class SqlServer:
         self._steps.append(self.manager.stop)
         self.upkeep.start()
         self._steps.append(self.upkeep.stop)
+        self._serve_flight()
         threading.Thread(target=self._keep_house, name="housekeeping", daemon=True).start()
         self._lock.watch(on_lost)
+
+    def _serve_flight(self) -> None:
+        settings = self.settings
+        if settings.flight_port is None:
+            return
+        tls = None
+        if settings.flight_certificate and settings.flight_key:
+            tls = Tls(settings.flight_certificate.read_bytes(), settings.flight_key.read_bytes())
+        self.streams.start()
+        address = (settings.host, settings.flight_port)
+        try:
+            server = FlightServer(address, tls, self.identity, self.engine, self.streams, self.faults)
+        except (pa.ArrowException, OSError) as error:
+            raise SettingsError(
+                f"LAKEHOUSE_SQL_FLIGHT_PORT {settings.flight_port}: Flight cannot serve: {error}"
+            ) from None
+        self._steps.append(server.stop)
+        log.info("Serving Flight on grpc%s://%s:%d", "+tls" if tls else "", settings.host, server.port)
 
     def stop(self) -> None:
         """Undo `start`, last step first; every step is tried."""
@@ -138,6 +159,14 @@ class SqlServer:
             queue_limit=settings.queue_limit,
             time_limit=settings.query_timeout,
         )
+        self.streams = Streams(
+            self.jobs,
+            self._open_rows,
+            slots=settings.workers,
+            limit=settings.queue_limit,
+            unclaimed=settings.unclaimed_timeout,
+            idle=settings.reader_timeout,
+        )
         rows = system_rows.SystemRows(self.reflections, self.catalog, self.jobs, settings, self.access, self.identity)
         self._system = SystemTables(rows.by_name())
         self._information_schema = InformationSchema(self.catalog, self._system.schemas, self.access.visible)
@@ -166,10 +195,16 @@ class SqlServer:
     def run(self, job: Job) -> Outcome:
         """Carry out a job's statement, in a worker."""
         self.faults.before_job(job.cancelled)
-        session = Session(job.user, job.context, job.id, on_start=lambda: job.advance(model.RUNNING))
-        outcome = self.engine.execute(job.sql, session, cancelled=Cancellation(job))
+        outcome = self.engine.execute(job.sql, _session(job), cancelled=Cancellation(job))
         self.reflections.count(outcome.reflections)
         return outcome
+
+    def _open_rows(self, job: Job) -> Rows:
+        """The same for a job whose rows are read while they are computed."""
+        self.faults.before_job(job.cancelled)
+        rows = self.engine.stream(job.sql, _session(job), cancelled=Cancellation(job))
+        self.reflections.count(rows.reflections)
+        return rows
 
     def _dataset_id(self, path: Path) -> str | None:
         entity = self.catalog.entities.find(path)
@@ -230,6 +265,10 @@ class SqlServer:
     def _clear_faults(self, call: Call) -> Response:
         self.faults.clear()
         return empty()
+
+
+def _session(job: Job) -> Session:
+    return Session(job.user, job.context, job.id, on_start=lambda: job.advance(model.RUNNING))
 
 
 def _planning() -> None:

@@ -57,6 +57,11 @@ class Settings:
     result_retention: float = 86400.0
     result_bytes: int = 4_000_000_000
     threads: int | None = None
+    flight_port: int | None = 32010  # None: no Flight
+    flight_certificate: Path | None = None  # PEM files; both or none
+    flight_key: Path | None = field(default=None, repr=False)
+    unclaimed_timeout: float = 60.0  # how long the rows of a query wait for DoGet
+    reader_timeout: float = 900.0  # how long a client may read nothing
 
     @property
     def dist_root(self) -> str:
@@ -78,6 +83,8 @@ def from_environment(environment: Mapping[str, str] | None = None) -> Settings:
     edition = get("EDITION", "enterprise")
     if edition not in ("community", "enterprise"):
         raise SettingsError(f"LAKEHOUSE_SQL_EDITION must be community or enterprise, not {edition!r}")
+    flight_port = get("FLIGHT_PORT", "32010")
+    certificate, key = _files(get("FLIGHT_CERTIFICATE"), get("FLIGHT_KEY"))
     return Settings(
         port=_number("PORT", get("PORT", "9047"), int),
         host=get("HOST", "127.0.0.1"),
@@ -99,7 +106,22 @@ def from_environment(environment: Mapping[str, str] | None = None) -> Settings:
         result_retention=_number("RESULT_RETENTION", get("RESULT_RETENTION", "86400"), float),
         result_bytes=_number("RESULT_BYTES", get("RESULT_BYTES", "4000000000"), int),
         threads=_number("THREADS", get("THREADS"), int) if get("THREADS") else None,
+        flight_port=None if flight_port == "off" else _number("FLIGHT_PORT", flight_port, int),
+        flight_certificate=certificate,
+        flight_key=key,
+        unclaimed_timeout=_number("UNCLAIMED_TIMEOUT", get("UNCLAIMED_TIMEOUT", "60"), float),
+        reader_timeout=_number("READER_TIMEOUT", get("READER_TIMEOUT", "900"), float),
     )
+
+
+def _files(certificate: str, key: str) -> tuple[Path | None, Path | None]:
+    """The TLS files; raises SettingsError unless both or none are given and can be read."""
+    if not certificate and not key:
+        return None, None
+    for name, text in (("FLIGHT_CERTIFICATE", certificate), ("FLIGHT_KEY", key)):
+        if not text or not Path(text).is_file():
+            raise SettingsError(f"LAKEHOUSE_SQL_{name} must name a PEM file that exists, not {text!r}")
+    return Path(certificate), Path(key)
 
 
 def _dist(uri: str) -> tuple[str, str]:

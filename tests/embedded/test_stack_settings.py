@@ -13,7 +13,8 @@ from embedded.connections import FILE, Item, SettingsError, declared
 from embedded.credentials import Secrets
 from embedded.endpoints import Endpoints
 from embedded.home import PROJECT, Home
-from embedded.services import ALL_PORTS, UnknownServiceError, catalogue, selection
+from embedded.ports import PortsError
+from embedded.services import ALL_PORTS, UnknownServiceError, catalogue, selection, wanted_ports
 
 
 @pytest.fixture
@@ -43,7 +44,12 @@ def test_every_declared_connection_points_to_the_running_service(endpoints: Endp
     assert found["retail_source"].body["schema"] == "retail"  # what is not replaced stays as declared
     s3 = json.loads(found["lake_s3"].body["extra"])
     assert s3 == {"endpoint_url": endpoints.object_store.endpoint_url, "region_name": "us-east-1"}
-    assert json.loads(found["dremio"].body["extra"]) == {"use_ssl": False}
+    assert json.loads(found["dremio"].body["extra"]) == {
+        "use_ssl": False,
+        "flight_port": endpoints.ports["sql-flight"],
+        "use_encryption": False,
+        "disable_certificate_verification": False,
+    }
 
 
 def test_a_changed_address_or_password_counts_as_changed_and_nothing_else(endpoints: Endpoints):
@@ -52,6 +58,19 @@ def test_a_changed_address_or_password_counts_as_changed_and_nothing_else(endpoi
     after = {item.name: item.fingerprint for item in declared(FILE, moved.connections())}
     assert {name for name in before if before[name] != after[name]} == {"dremio"}
     assert not any(endpoints.secrets.sql_admin_password in value for value in after.values())
+
+
+def test_flight_is_found_and_its_port_can_be_chosen(endpoints: Endpoints, monkeypatch: pytest.MonkeyPatch):
+    assert endpoints.environment()["LAKEHOUSE_DREMIO_FLIGHT_URL"] == f"grpc://127.0.0.1:{endpoints.ports['sql-flight']}"
+    assert wanted_ports() == {}
+    monkeypatch.setenv("LAKEHOUSE_SQL_FLIGHT_PORT", "32010")
+    monkeypatch.setenv("LAKEHOUSE_SQL_FLIGHT_CERTIFICATE", "/some/file.pem")
+    assert wanted_ports() == {"sql-flight": 32010}
+    assert endpoints.flight_url.startswith("grpc+tls://")
+    assert json.loads(_connections(declared(FILE, endpoints.connections()))["dremio"].body["extra"])["use_encryption"]
+    monkeypatch.setenv("LAKEHOUSE_SQL_PORT", "the usual")
+    with pytest.raises(PortsError, match="LAKEHOUSE_SQL_PORT"):
+        wanted_ports()
 
 
 def test_a_wrong_file_and_a_wrong_name_are_named(tmp_path: Path):

@@ -100,6 +100,16 @@ class Job:
             self.check()
             raise translate_error(error) from None
 
+    def reader(self, sql: str, rows: int) -> tuple[pa.RecordBatchReader, set[int]]:
+        """Batches of `rows` rows, computed as they are read, and which columns are HUGEINT. Close the reader."""
+        result = self.execute(sql)
+        wide = {i for i, column in enumerate(result.description or []) if str(column[1]) in _WIDE}
+        try:
+            return result.to_arrow_reader(rows), wide
+        except duckdb.Error as error:
+            self.check()
+            raise translate_error(error) from None
+
     def rows(self, sql: str) -> list[tuple[object, ...]]:
         result = self.execute(sql)
         try:

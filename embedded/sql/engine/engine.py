@@ -6,7 +6,7 @@ import datetime
 import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path as FilePath
 from typing import Any
 
@@ -14,7 +14,7 @@ import pyarrow as pa
 
 from embedded.sql import acting
 from embedded.sql.datasets import Catalog, IcebergTable, Materialization, Outcome, Path, S3Access, Session
-from embedded.sql.engine import ddl, dml, listings
+from embedded.sql.engine import ddl, dml, listings, streaming
 from embedded.sql.engine import statements as st
 from embedded.sql.engine.commands import parse_statement
 from embedded.sql.engine.database import Database, Flag, Job, NeverSet
@@ -26,6 +26,7 @@ from embedded.sql.engine.planner import Plan, output_schema
 from embedded.sql.engine.relations import Reader, describe_files, dotted
 from embedded.sql.engine.results import normalise_table
 from embedded.sql.engine.statements import PartitionTerm
+from embedded.sql.engine.streaming import Rows
 from embedded.sql.engine.tables import resolve
 from embedded.sql.engine.translate import Moment
 from embedded.sql.errors import UnsupportedError, ValidationError
@@ -47,13 +48,55 @@ class Engine:
         """Run one statement to its end. Raises SqlError subclasses only; Cancelled when `cancelled` or `interrupt`."""
         statement = parse_statement(sql)
         with acting.as_user(session.user), self.database.job(session.job_id, cancelled or NeverSet()) as job:
-            run = Run(self, job, session)
-            self.catalog.permit(statement, session.context)
+            run = self._permitted(statement, session, job)
             try:
                 table = run.statement(statement)
             except RecursionError:
                 raise ValidationError("The query is nested too deeply for this server.") from None
             return Outcome(normalise_table(table), scanned=run.scanned, reflections=run.reflections)
+
+    def stream(self, sql: str, session: Session, *, cancelled: Flag | None = None) -> Rows:
+        """Plan one statement and give its rows to be read; what is not a query is carried out before this returns.
+
+        Whoever reads must close. Raises what `execute` raises; errors of a running query come with its rows.
+        """
+        statement = parse_statement(sql)
+        with acting.as_user(session.user), ExitStack() as resources:
+            job = resources.enter_context(self.database.job(session.job_id, cancelled or NeverSet()))
+            run = self._permitted(statement, session, job)
+            try:
+                if isinstance(statement, st.Query):
+                    rows = run.rows(statement.sql, resources)
+                else:
+                    rows = streaming.from_table(normalise_table(run.statement(statement)), job)
+            except RecursionError:
+                raise ValidationError("The query is nested too deeply for this server.") from None
+            rows.scanned, rows.reflections = run.scanned, run.reflections
+            rows.resources = resources.pop_all()
+        return rows
+
+    def _permitted(self, statement: st.Statement, session: Session, job: Job) -> Run:
+        """Raises PermissionDenied when the acting user may not run this."""
+        self.catalog.permit(statement, session.context)
+        return Run(self, job, session)
+
+    def foresee(self, sql: str, session: Session) -> tuple[pa.Schema | None, bool]:
+        """The columns of a statement's result without running it, and whether it only reads.
+
+        The columns are None for a command of which only its run tells. Raises what planning raises.
+        """
+        statement = parse_statement(sql)
+        if not isinstance(statement, READING):
+            return foreseen(statement), False
+        with acting.as_user(session.user), self.database.job("", NeverSet()) as job:
+            run = self._permitted(statement, session, job)
+            if isinstance(statement, st.Query):
+                return run.query_schema(statement.sql), True
+            return normalise_table(run.statement(statement)).schema, True
+
+    def reads_only(self, sql: str) -> bool:
+        """Whether a statement changes nothing. Raises ParseError for one that this server does not know."""
+        return isinstance(parse_statement(sql), READING)
 
     def describe(self, sql: str, context: Path = (), *, user: str = "") -> pa.Schema:
         """The columns of a query, for a view's fields. Raises what running it would raise at planning."""
@@ -179,6 +222,14 @@ class Run:
         self.used(plan)
         return table.rename_columns(unique_names(table.column_names))
 
+    def rows(self, sql: str, resources: ExitStack) -> Rows:
+        """The same as `query`, read as it comes; `resources` are what the rows hold."""
+        plan = self.plan()
+        generated = plan.complete(plan.query(sql, self.context))
+        rows = streaming.from_query(generated, self.job, resources, unique_names)
+        self.used(plan)
+        return rows
+
     def statement(self, statement: st.Statement) -> pa.Table:
         return _HANDLERS[type(statement)](self, statement)
 
@@ -250,6 +301,24 @@ def _explain(run: Run, s: st.Explain) -> pa.Table:
 
 def _use(run: Run, s: st.Use) -> pa.Table:
     return ok(f"Default schema changed to [{dotted(s.path)}]")
+
+
+READING = (st.Query, st.Show, st.Describe, st.Explain)
+_OK, _RECORDS = ok("").schema, records(0).schema
+_FORESEEN: dict[type, pa.Schema] = {
+    **dict.fromkeys((st.Insert, st.Delete, st.Update, st.Merge), _RECORDS),
+    **dict.fromkeys((st.CreateView, st.DropView, st.DropTable, st.Truncate, st.Rollback, st.Use, st.Grant), _OK),
+    **dict.fromkeys((st.AddColumns, st.DropColumn, st.AlterColumn, st.CreateFolder, st.DropFolder), _OK),
+    **dict.fromkeys((st.RefreshMetadata, st.ForgetMetadata, st.CreateReflection, st.DropReflection), _OK),
+    **dict.fromkeys((st.SetAcceleration, st.RefreshReflections, st.EnableDefaultReflection), _OK),
+}
+
+
+def foreseen(statement: st.Statement) -> pa.Schema | None:
+    """The columns that a command answers with; None where its course decides."""
+    if isinstance(statement, st.CreateTable) and not statement.if_not_exists:
+        return _RECORDS if statement.query is not None else _OK
+    return _FORESEEN.get(type(statement))
 
 
 _HANDLERS: dict[type, Callable[[Run, Any], pa.Table]] = {

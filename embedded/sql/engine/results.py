@@ -50,13 +50,14 @@ def normalise_table(table: pa.Table) -> pa.Table:
     for field, column in zip(table.schema, table.columns, strict=True):
         target = normalise(field.type)
         if target != column.type:
-            column = _cast(column, target)
+            column = cast_column(column, target)
         columns.append(column)
         fields.append(pa.field(field.name, target))
     return pa.table(columns, schema=pa.schema(fields)) if fields else table
 
 
-def _cast(column: pa.ChunkedArray, target: pa.DataType) -> pa.ChunkedArray:
+def cast_column(column: pa.ChunkedArray | pa.Array, target: pa.DataType) -> pa.ChunkedArray | pa.Array:
+    """A column as its Dremio type; timestamps with a zone become their instant in UTC."""
     if pa.types.is_timestamp(column.type) and column.type.tz is not None:
         column = column.cast(pa.timestamp(column.type.unit))  # the instant in UTC, without its zone
     return pc.cast(column, target, safe=False)

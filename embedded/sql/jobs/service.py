@@ -8,11 +8,11 @@ import queue
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime, timedelta
 
 from embedded.sql import clock
-from embedded.sql.datasets import Outcome
+from embedded.sql.datasets import Outcome, Path, Relationship
 from embedded.sql.errors import NotFound, ResourceError, SqlError
 from embedded.sql.jobs import model
 from embedded.sql.jobs.model import Job
@@ -28,6 +28,17 @@ _CURRENT = threading.local()
 def current() -> Job | None:
     """The job that this thread is working on."""
     return getattr(_CURRENT, "job", None)
+
+
+@contextlib.contextmanager
+def working_on(job: Job) -> Iterator[None]:
+    """Tell `current`, in this thread, that it does this job's work."""
+    before = current()
+    _CURRENT.job = job
+    try:
+        yield
+    finally:
+        _CURRENT.job = before
 
 
 class Jobs:
@@ -74,7 +85,7 @@ class Jobs:
         """Cancel what runs, let the workers end."""
         self._stop.set()
         for job in list(self._live.values()):
-            self._request_cancel(job, "The server is shutting down")
+            self.request_cancel(job, "The server is shutting down")
         for name, line in self._queues.items():
             for thread in self._threads:
                 if thread.name.startswith(name.lower()):
@@ -88,16 +99,20 @@ class Jobs:
 
     def submit(self, job: Job, *, line: str = "REST") -> Job:
         """Accept a job: durable in PostgreSQL when this returns. Raises ResourceError (503) when too many wait."""
-        if self._stop.is_set():
-            raise ResourceError("The server is shutting down")
         if self._queues[line].full():
             raise ResourceError("Too many queries are waiting: try again later")
+        self.accept(job)
+        self._queues[line].put(job)
+        return job
+
+    def accept(self, job: Job) -> None:
+        """Take a job that its caller begins, and ends by `complete` or `fail`: durable when this returns."""
+        if self._stop.is_set():
+            raise ResourceError("The server is shutting down")
         job.state = model.PENDING
         self._store.insert(job)
         with self._guard:
             self._live[job.id] = job
-        self._queues[line].put(job)
-        return job
 
     def get(self, job_id: str) -> Job:
         """Raises NotFound in Dremio's words."""
@@ -117,9 +132,10 @@ class Jobs:
     def cancel(self, job_id: str, user: str) -> None:
         """Ask a job to stop; nothing happens to one that has ended."""
         job = self.get(job_id)
-        self._request_cancel(job, f"Query cancelled by user '{user}'")
+        self.request_cancel(job, f"Query cancelled by user '{user}'")
 
-    def _request_cancel(self, job: Job, reason: str) -> None:
+    def request_cancel(self, job: Job, reason: str) -> None:
+        """What `cancel` does, for a reason of the server's own."""
         with job.guard:
             if job.final or job.state == model.CANCELLATION_REQUESTED:
                 return
@@ -139,37 +155,43 @@ class Jobs:
             if job is not None:
                 self._carry_out(job)
 
-    def _carry_out(self, job: Job) -> None:
+    def begin(self, job: Job) -> bool:
+        """Start the clock of an accepted job; False when it was cancelled while it waited."""
         with job.guard:
             if job.state != model.PENDING:
-                return  # cancelled while it waited
+                return False
             job.started_at = clock.now()
             job.deadline = time.monotonic() + self._time_limit
             job.state = model.METADATA_RETRIEVAL
-        _CURRENT.job = job
+            return True
+
+    def _carry_out(self, job: Job) -> None:
+        if not self.begin(job):
+            return
         try:
             assert job.run is not None
-            outcome = job.run(job)
-            self._keep_outcome(job, outcome)
+            with working_on(job):
+                outcome = job.run(job)
+                self._keep_outcome(job, outcome)
         except Exception as error:  # whatever a statement does, the worker lives on and the job ends
-            self._fail(job, error)
+            self.fail(job, error)
         else:
             self._end(job, model.COMPLETED)
-        finally:
-            _CURRENT.job = None
 
     def _keep_outcome(self, job: Job, outcome: Outcome) -> None:
         self._results.put(job.id, outcome.table)
         job.row_count = outcome.table.num_rows
         if job.query_type == "REST":
             job.query_type = outcome.query_type
-        job.details["scanned"] = [list(path) for path in outcome.scanned]
-        job.details["reflections"] = [
-            {"reflectionId": reflection, "datasetPath": list(path), "relationship": relationship}
-            for reflection, path, relationship in outcome.reflections
-        ]
+        note(job, outcome.scanned, outcome.reflections)
 
-    def _fail(self, job: Job, error: Exception) -> None:
+    def complete(self, job: Job, rows: int) -> None:
+        """The end of a job whose rows its reader has got."""
+        job.row_count = rows
+        self._end(job, model.COMPLETED)
+
+    def fail(self, job: Job, error: Exception) -> None:
+        """The end of a job that was cancelled, ran out of time or failed; which, the job tells."""
         if job.timed_out:
             job.error = f"RESOURCE ERROR: Query exceeded the time limit of {self._time_limit:g} seconds and was stopped"
             self._end(job, model.FAILED)
@@ -239,6 +261,15 @@ class Jobs:
         with self._guard:
             for job_id in [job.id for job in self._ended.values() if job.ended_at and job.ended_at < limit]:
                 del self._ended[job_id]
+
+
+def note(job: Job, scanned: Sequence[Path], reflections: Sequence[Relationship]) -> None:
+    """What a statement read, for those who look at its job."""
+    job.details["scanned"] = [list(path) for path in scanned]
+    job.details["reflections"] = [
+        {"reflectionId": reflection, "datasetPath": list(path), "relationship": relationship}
+        for reflection, path, relationship in reflections
+    ]
 
 
 def _message(job: Job, error: Exception) -> str:

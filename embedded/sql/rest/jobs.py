@@ -97,10 +97,12 @@ class JobHandlers:
         acceleration = self._acceleration(job)
         if acceleration:
             shown["acceleration"] = {"reflectionRelationships": acceleration}
+        queue = "REFLECTION" if job.query_type.startswith("ACCELERATOR") else "SMALL"
+        queue = job.details.get("routing", {}).get("queue", queue)
         shown |= {
             "queryType": job.query_type,
-            "queueName": "REFLECTION" if job.query_type.startswith("ACCELERATOR") else "SMALL",
-            "queueId": "REFLECTION" if job.query_type.startswith("ACCELERATOR") else "SMALL",
+            "queueName": queue,
+            "queueId": queue,
             "resourceSchedulingStartedAt": clock.iso(job.submitted_at),
             "resourceSchedulingEndedAt": clock.iso(job.started_at or job.submitted_at),
             "cancellationReason": job.cancellation_reason if job.final else "",

@@ -65,6 +65,7 @@ class SqlProcess:
     folder: Path
     environment: Mapping[str, str] = field(default_factory=dict)
     port: int = field(default_factory=free_port)
+    flight_port: int = field(default_factory=free_port)
     process: subprocess.Popen[bytes] | None = None
     clients: list[Client] = field(default_factory=list)
 
@@ -82,6 +83,7 @@ class SqlProcess:
             "PATH": os.environ["PATH"],
             "PYTHONPATH": str(PROJECT),
             "LAKEHOUSE_SQL_PORT": str(self.port),
+            "LAKEHOUSE_SQL_FLIGHT_PORT": str(self.flight_port),
             "LAKEHOUSE_SQL_DATABASE_URL": self.database_url,
             "LAKEHOUSE_SQL_ADMIN_USER": USER,
             "LAKEHOUSE_SQL_ADMIN_PASSWORD": PASSWORD,

@@ -1,7 +1,8 @@
-"""Brings the platform to its declared state: ledger, buckets, Airbyte, Dremio. Deletes nothing.
+"""Brings the platform to its declared state: ledger, buckets, Airbyte, Dremio. Deletes only what is asked and ours.
 
 ## When
-By hand: after installing, and after a change in `include/platform` or `include/pipelines`.
+By hand: after installing, and after a change in `include/platform` or `include/pipelines`. `plan_only` shows the
+difference; `prune` deletes what was made from declarations that are gone, and nothing else.
 
 ## Needs
 Connections `lakehouse`, `lake_s3`, `lake_catalog`, `airbyte`, `dremio`, `retail_source`.
@@ -31,7 +32,10 @@ PIPELINES = [pipeline.load("retail")]
     dagrun_timeout=dt.timedelta(minutes=30),
     doc_md=__doc__,
     tags=["control", "platform"],
-    params={"plan_only": Param(False, type="boolean", description="Show what would change, change nothing")},
+    params={
+        "plan_only": Param(False, type="boolean", description="Show what would change, change nothing"),
+        "prune": Param(False, type="boolean", description="Also delete what was made from declarations that are gone"),
+    },
     **defaults.DAG_DEFAULTS,
 )
 def apply_platform():

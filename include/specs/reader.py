@@ -22,7 +22,8 @@ class Node:
     def __init__(self, data: Any, file: Path, field: str = "") -> None:
         if not isinstance(data, Mapping):
             raise SpecError(f"{file.name}: '{field or 'the file'}' must be a mapping, found {type(data).__name__}")
-        self._data, self._file, self._field, self._seen = data, file, field, set[str]()
+        self._data: Mapping[str, Any] = data
+        self._file, self._field, self._seen = file, field, set[str]()
 
     def _place(self, key: str) -> str:
         return f"{self._field}.{key}" if self._field else key
@@ -60,6 +61,15 @@ class Node:
         if value not in allowed:
             raise self.fail(key, f"must be one of {', '.join(allowed)}, found {value!r}")
         return value
+
+    @property
+    def raw(self) -> Mapping[str, Any]:
+        """The mapping as it was read; a key that is only looked at here still counts as unknown in `done`."""
+        return self._data
+
+    def item(self, key: str, number: int, value: Any) -> Node:
+        """One entry of the list `key`."""
+        return Node(value, self._file, f"{self._place(key)}[{number}]")
 
     def child(self, key: str) -> Node:
         return Node(self.get(key, Mapping), self._file, self._place(key))

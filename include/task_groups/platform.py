@@ -1,4 +1,4 @@
-"""Tasks that plan and apply declared platform state, one service each."""
+"""Tasks that plan and apply declared platform state, and tasks that only say where it has drifted; one a service."""
 
 from __future__ import annotations
 
@@ -22,8 +22,16 @@ from lakehouse_providers.dremio.hook import DremioHook
 MIGRATIONS = PLATFORM / "postgres" / "ledger"
 
 
+class DriftError(Exception):
+    """A service is not what is declared; the message names each object that differs, and how."""
+
+
 def _apply() -> bool:
     return not get_current_context()["params"]["plan_only"]
+
+
+def _prune() -> bool:
+    return bool(get_current_context()["params"]["prune"])
 
 
 def _show(changes: Sequence[Change]) -> list[str]:
@@ -56,4 +64,43 @@ def apply_airbyte(pipelines: list[Pipeline]) -> Any:
 
 @task(task_id="apply_dremio")
 def apply_dremio() -> list[str]:
-    return _show(dremio.run(DremioHook(DREMIO), apply=_apply()))
+    return _show(dremio.run(DremioHook(DREMIO), apply=_apply(), prune=_prune()))
+
+
+def _judge(service: str, changes: Sequence[Change]) -> list[str]:
+    """Prints what is only awaited; raises DriftError for what differs."""
+    lines = _show(changes)
+    differing = [str(change) for change in changes if change.differs]
+    if differing:
+        raise DriftError(
+            f"{service} is not as declared; to make it so: run apply_platform, or correct the declaration.\n"
+            + "\n".join(differing)
+        )
+    return lines
+
+
+@task(task_id="ledger")
+def drift_ledger() -> list[str]:
+    with connections.connect(LEDGER) as conn:
+        names = ledger.pending(conn, MIGRATIONS)
+    return _judge("The ledger", [Change("create", "ledger migration", name) for name in names])
+
+
+@task(task_id="object_store")
+def drift_object_store() -> list[str]:
+    return _judge("The object store", object_store.run(S3Hook("lake_s3").get_conn(), apply=False))
+
+
+def drift_airbyte(pipelines: list[Pipeline]) -> Any:
+    @task(task_id="airbyte")
+    def airbyte_() -> list[str]:
+        state = airbyte.AirbyteState(AirbyteSyncHook(AIRBYTE).client(), pipelines)
+        return _judge("Airbyte", state.run(apply=False))
+
+    return airbyte_()
+
+
+@task(task_id="dremio")
+def drift_dremio() -> list[str]:
+    """Also names what was made from declarations that are gone."""
+    return _judge("Dremio", dremio.run(DremioHook(DREMIO), apply=False, prune=True))

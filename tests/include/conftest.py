@@ -1,4 +1,4 @@
-"""A ledger with its schema in a real PostgreSQL, made anew for each test."""
+"""A ledger with its schema in a real PostgreSQL, made anew for each test, and our SQL server."""
 
 from __future__ import annotations
 
@@ -10,6 +10,9 @@ import pytest
 
 from include import ledger
 from include.paths import PLATFORM
+from tests.plugins.lakehouse_providers.live.conftest import dremio_connection, sql_server
+
+__all__ = ["conn", "dremio_connection", "sql_server"]
 
 MIGRATIONS = PLATFORM / "postgres" / "ledger"
 

@@ -43,7 +43,8 @@ class DremioSqlOperator(BaseOperator):
     :param idempotent: running the statement twice does no harm.
     :return: {"job_id", "state", "rows", "duration_seconds", "url", "accelerated", "reflections", "schema",
         "first_rows", "truncated", "bytes", "result"}; `rows`: how many there are. `reflections`: ids of those
-        that answered. `schema`: [{"name", "type"}]. `first_rows`: decimals as text. `bytes`: Arrow's size of the rows read.
+        that answered. `schema`: [{"name", "type"}]. `first_rows`: decimals as
+        text. `bytes`: Arrow's size of the rows read.
     """
 
     template_fields: Sequence[str] = ("sql", "context", "conn_id")

@@ -26,7 +26,7 @@ PROJECT = Path(__file__).resolve().parents[4]
 PYTHON = PROJECT / ".venvs" / "embedded" / "bin" / "python"
 
 
-def until(probe: Callable[[], Any], what: str, timeout: float = 60) -> Any:
+def until(probe: Callable[[], Any], what: str, timeout: float = 240) -> Any:
     end = time.monotonic() + timeout
     while time.monotonic() < end:
         found = probe()
@@ -104,6 +104,7 @@ def sql_server(
         "DIST_ENDPOINT": object_store.endpoint,
         "DIST_ACCESS_KEY": object_store.access_key,
         "DIST_SECRET_KEY": object_store.secret_key,
+        "SECRET_KEY": "dGhlLWtleS1vZi10ZXN0cy1pcy0zMi1ieXRlcy1sbmc=",
         "SCRATCH": str(folder / "scratch"),
         "MEMORY_LIMIT": "500MB",
         "FAULTS": '{"backoff_unit": 0.05}',

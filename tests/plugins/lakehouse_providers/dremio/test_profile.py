@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 import yaml
 
+from lakehouse_providers.dremio.errors import DremioConfigurationError
 from lakehouse_providers.dremio.profile import DremioProfileMapping
 
 ARGS = {
@@ -54,3 +55,27 @@ def test_parsing_a_dag_needs_no_connection() -> None:
 
 def test_cosmos_takes_the_connection_for_it(dremio: Any) -> None:
     assert mapping().can_claim_connection()
+
+
+def test_a_project_of_cloud(dremio: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    extra = {"project_id": "p-1", "pat": "abc", "use_ssl": True}
+    changes = {"host": "api.eu.dremio.cloud", "port": None, "password": None, "extra": extra}
+    monkeypatch.setenv("AIRFLOW_CONN_DREMIO", dremio.connection(**changes))
+    profile = mapping().profile
+    assert (profile["cloud_host"], profile["cloud_project_id"]) == ("api.eu.dremio.cloud", "p-1")
+    assert profile["pat"] == "{{ env_var('COSMOS_CONN_DREMIO_PAT') }}"
+    assert not {"software_host", "port", "password"} & set(profile)
+    assert mapping().can_claim_connection()
+
+
+def test_a_ca_bundle_reaches_dbt(dremio: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    extra = {"use_ssl": True, "verify_ssl": "/etc/ca.pem"}
+    monkeypatch.setenv("AIRFLOW_CONN_DREMIO", dremio.connection(extra=extra))
+    assert mapping().profile["verify_ssl"] is True
+    assert mapping().env_vars["REQUESTS_CA_BUNDLE"] == "/etc/ca.pem"
+
+
+def test_what_dbt_cannot_do_is_said(dremio: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AIRFLOW_CONN_DREMIO", dremio.connection(extra={"auth": "client_credentials"}))
+    with pytest.raises(DremioConfigurationError, match="cannot sign in by client_credentials"):
+        _ = mapping().profile

@@ -103,6 +103,9 @@ def judge(
     fresh = [m for m in new if m.state == DONE and m.data_fetched is not None and m.data_fetched >= at]
     if fresh and now.availability == "AVAILABLE":
         return Verdict("fresh", job_id=fresh[-1].job_id, fresh=fresh[-1])
+    if fresh and now.availability == "EXPIRED":
+        why = "its data expired before it could be used; the dataset's grace period is shorter than the refresh"
+        return Verdict("failed", why, fresh[-1].job_id)
     if fresh:
         return Verdict("waiting", "refreshed, not yet known to the planner", fresh[-1].job_id)
     lost = [m for m in new if m.state in LOST]

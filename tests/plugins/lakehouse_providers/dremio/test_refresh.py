@@ -145,3 +145,18 @@ def test_never_is_no_moment() -> None:
     assert instant("") is None
     assert instant("2026-01-01 12:00:00.000") == BASELINE
     assert instant("2026-01-01T13:00:00+01:00") == BASELINE
+
+
+def test_a_reflection_built_on_an_older_reflection_is_not_fresh() -> None:
+    """It is made anew, and done; but its data are as old as those of the reflection that it was built from."""
+    now = reflection(failureCount=2)
+    child = materialization("new", "DONE", -5, created=moment(30))
+    assert judge(now, child).state == "waiting"
+    assert judge(now, child, materialization("newer", "DONE", 1)).state == "fresh"
+
+
+def test_data_that_expired_at_once_is_a_failure() -> None:
+    verdict = judge(reflection(failureCount=2, availability="EXPIRED"), materialization("new", "DONE", 1))
+    assert verdict.state == "failed"
+    assert "grace period is shorter" in verdict.reason
+    assert verdict.job_id == "job-new"

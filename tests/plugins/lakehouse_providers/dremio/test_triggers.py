@@ -253,3 +253,37 @@ def test_a_stopped_refresh_is_cancelled_only_if_asked(dremio: Any, task_state: C
         trigger._task_instance = Instance()
         asyncio.run(trigger.on_kill())
         assert dremio.cancelled == expected
+
+
+def test_a_wait_of_four_days_outlives_every_login(dremio: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By a clock that only the waiting moves: tokens end after 30 hours, and the server throttles now and then."""
+    now, ends = [time.time()], dict[str, float]()
+    answer = dremio.wire.answer
+
+    async def sleep(seconds: float) -> None:
+        now[0] += seconds
+
+    def aging(request: Any) -> Any:
+        for token, end in list(ends.items()):
+            if end <= now[0]:
+                dremio.tokens.discard(token)
+        reply = answer(request)
+        ends.update({token: now[0] + 30 * 3600 for token in dremio.tokens if token not in ends})
+        if "/job/j" in request.path:
+            looks.append(request.path)
+            if len(looks) == 400:
+                dremio.jobs["j"]["jobState"] = "COMPLETED"
+            if len(looks) % 50 == 0 and reply.status == 200:
+                return dremio.reply(429, {"errorMessage": "too many requests"})
+        return reply
+
+    looks: list[str] = []
+    dremio.jobs["j"] = {"jobState": "RUNNING"}
+    dremio.wire.answer = aging
+    for name in ("lakehouse_providers.polling", "lakehouse_providers.dremio.auth"):
+        monkeypatch.setattr(f"{name}.time.time", lambda: now[0])
+    monkeypatch.setattr("lakehouse_providers.polling.asyncio.sleep", sleep)
+    started = now[0]
+    assert fire(DremioJobTrigger("j", "dremio", interval=900.0, longest=900.0))["status"] == "success"
+    assert now[0] - started > 3.5 * 86400
+    assert dremio.logins >= 4

@@ -10,7 +10,7 @@ Connections `lakehouse`, `lake_s3`, `lake_catalog`, `airbyte`, `dremio`, `retail
 ## If it fails
 The red task names the object and the field. Mend the declaration or the connection and clear the task; whatever was
 applied stays and is found equal the next time.
-Runbook: docs/runbooks/batch.md
+Runbook: docs/runbooks/platform.md
 """
 
 from __future__ import annotations

@@ -158,7 +158,7 @@ def reflections(pipeline: str, folder: File = FOLDER) -> tuple[Reflection, ...]:
 
 def names(node: Node) -> list[str]:
     """The keys of a mapping, which are names in Dremio."""
-    found = list(node.raw)
+    found: list[Any] = list(node.raw)
     for name in found:
         if not isinstance(name, str) or not name or "\0" in name:
             raise node.fail(str(name), "is no name")

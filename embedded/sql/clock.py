@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 NEVER = "1969-12-31T23:59:59.999Z"  # -1 ms, Dremio's "never"
 
 
+_ahead = timedelta(0)
+
+
+def advance(by: timedelta) -> None:
+    """Let all that follows happen so much later: for tests of what takes hours or days."""
+    global _ahead
+    _ahead += by
+
+
 def now() -> datetime:
     """UTC, cut to milliseconds: what the REST API can express, so that a value survives a round trip."""
-    moment = datetime.now(UTC)
+    moment = datetime.now(UTC) + _ahead
     return moment.replace(microsecond=moment.microsecond // 1000 * 1000)
 
 

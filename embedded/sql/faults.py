@@ -6,8 +6,10 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
 
+from embedded.sql import clock
 from embedded.sql.errors import ValidationError
 
 BACKOFF_UNIT = 60.0  # seconds: Dremio counts its back-off in minutes
@@ -38,9 +40,10 @@ class Faults:
         self._on_expire = on_expire
         self._http: list[HttpFault] = []
         self._refresh_failures: list[str] = []
-        self._refresh_delay = 0.0
+        self._refresh_delay = self._refresh_hold = 0.0
         self._job_delay = 0.0
         self.backoff_unit = BACKOFF_UNIT
+        self.on_advance: Callable[[], None] = lambda: None  # the clock was moved
         if configured:
             self.add(configured)
 
@@ -49,13 +52,15 @@ class Faults:
 
         {"http": [{"kind": "status", "status": 429, "count": 2, "path": "/sql", "retry_after": 1}],
          "refresh_failures": {"count": 2, "reason": "disk is full"}, "refresh_delay": 0.5, "job_delay": 0.5,
-         "backoff_unit": 0.1, "expire_tokens": true}
+         "refresh_hold": 5.0, "backoff_unit": 0.1, "advance_clock": 3600.0, "expire_tokens": true}
         """
         known: dict[str, Callable[[Any], None]] = {
             "http": self._add_http,
             "refresh_failures": self._add_refresh_failures,
             "refresh_delay": self._set_refresh_delay,
+            "refresh_hold": self._set_refresh_hold,
             "job_delay": self._set_job_delay,
+            "advance_clock": self._advance_clock,
             "backoff_unit": self._set_backoff_unit,
             "expire_tokens": lambda wanted: self._on_expire() if wanted else None,
         }
@@ -69,7 +74,7 @@ class Faults:
         with self._guard:
             self._http.clear()
             self._refresh_failures.clear()
-            self._refresh_delay = self._job_delay = 0.0
+            self._refresh_delay = self._refresh_hold = self._job_delay = 0.0
             self.backoff_unit = BACKOFF_UNIT
 
     def _add_http(self, faults: Any) -> None:
@@ -84,6 +89,13 @@ class Faults:
 
     def _set_refresh_delay(self, seconds: Any) -> None:
         self._refresh_delay = float(seconds)
+
+    def _set_refresh_hold(self, seconds: Any) -> None:
+        self._refresh_hold = float(seconds)
+
+    def _advance_clock(self, seconds: Any) -> None:
+        clock.advance(timedelta(seconds=float(seconds)))
+        self.on_advance()
 
     def _set_job_delay(self, seconds: Any) -> None:
         self._job_delay = float(seconds)
@@ -110,6 +122,10 @@ class Faults:
         _pause(self._refresh_delay, cancelled)
         with self._guard:
             return self._refresh_failures.pop(0) if self._refresh_failures else None
+
+    def after_refresh(self, cancelled: Callable[[], bool]) -> None:
+        """Wait as asked when all files are written and nothing says so yet."""
+        _pause(self._refresh_hold, cancelled)
 
 
 def _pause(seconds: float, cancelled: Callable[[], bool]) -> None:

@@ -147,7 +147,7 @@ class SystemRows:
             {
                 "reflection_id": reflection_id,
                 "dependency_id": dependency.entity_id or "",
-                "dependency_type": "DATASET",
+                "dependency_type": dependency.kind,
                 "dependency_path": names.quoted(dependency.path),
             }
             for reflection_id, found in list(self._reflections.store.dependencies.items())

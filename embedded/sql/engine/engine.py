@@ -186,7 +186,7 @@ class Run:
         self.reflections: list[Any] = []
 
     def plan(self, *, accelerate: bool = True, excluded: frozenset[str] = frozenset()) -> Plan:
-        return Plan(self.catalog, self.reader, self.job, self.moment, accelerate=accelerate, excluded=excluded)
+        return Plan(self.catalog, self.reader.steady(), self.job, self.moment, accelerate=accelerate, excluded=excluded)
 
     def used(self, plan: Plan) -> None:
         for path in plan.scanned:

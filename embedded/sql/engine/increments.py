@@ -10,7 +10,7 @@ join, and nothing is grouped, united or limited before the reflection itself. Th
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from pyiceberg.manifest import DataFile, ManifestContent, ManifestEntryStatus
@@ -21,6 +21,7 @@ from sqlglot import exp
 from embedded.sql.datasets import IcebergTable, Materialization, Path, View
 from embedded.sql.engine import iceberg
 from embedded.sql.engine.blocks import Block, NotFlat, lowered
+from embedded.sql.engine.relations import Reader
 from embedded.sql.engine.statements import PartitionTerm
 from embedded.sql.engine.tables import resolve
 
@@ -43,6 +44,7 @@ class Increment:
     """Read `files` of one table only; of what is stored drop the partitions in `dropped`, keep the rest."""
 
     base: Base
+    reader: Reader  # sees all tables at the versions in `sources`
     table: Table
     path: Path
     files: list[DataFile]
@@ -82,13 +84,15 @@ def _increment(run: Run, m: Materialization, partition: Sequence[PartitionTerm],
         columns, anchor = None, dataset
     if not isinstance(anchor, IcebergTable):
         raise _Whole
-    table = run.reader.loaded(anchor)
+    table = plan.reader.loaded(anchor)
     old, new = _snapshots(table, base.sources[path], sources[path])
     try:
         files = list(_appended(table, old, new))
     except _Whole:
-        return _by_partition(m, partition, columns, Increment(base, table, anchor.path, [], sources), old, new)
-    return Increment(base, table, anchor.path, files, sources)
+        return _by_partition(
+            m, partition, columns, Increment(base, plan.reader, table, anchor.path, [], sources), old, new
+        )
+    return Increment(base, plan.reader, table, anchor.path, files, sources)
 
 
 def _own_columns(block: Block, path: Path) -> dict[str, str]:
@@ -165,7 +169,7 @@ def _by_partition(
     dropped = frozenset(_key({**before, **now}[path], own) for path in differing)
     files = [file for file in now.values() if _key(file, own) in dropped]
     stored = tuple(position for _, position in fields)
-    return Increment(found.base, found.table, found.path, files, found.sources, dropped, stored)
+    return replace(found, files=files, dropped=dropped, stored_fields=stored)
 
 
 def _common_fields(

@@ -22,15 +22,8 @@ import pyarrow as pa
 from sqlglot import exp
 
 from embedded.sql.datasets import Materialization
-from embedded.sql.engine.blocks import (
-    Block,
-    Leaf,
-    canonical,
-    column,
-    conjuncts_of,
-    is_aggregate,
-    rebuild,
-)
+from embedded.sql.engine.blocks import Block, Leaf
+from embedded.sql.engine.expressions import canonical, column, conjuncts_of, is_aggregate, rebuild
 from embedded.sql.engine.stored import ROWS, dimension_columns, measure_columns
 
 _MOST_MAPPINGS = 24  # ways to pair a reflection's tables with a self-joining block's
@@ -137,6 +130,7 @@ class _Rewriting:
             (),
             "",
             {name.lower(): name for name, _ in m.columns},
+            size=m.size,
             on=self._value(optional) if optional is not None else None,
         )
         place = next(i for i, leaf in enumerate(block.leaves) if leaf.alias in self._mapped)

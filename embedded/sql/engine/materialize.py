@@ -112,7 +112,7 @@ class _Refresh:
     def incremental(self, found: Increment) -> Materialized:
         """Only what has changed is read; the reader shows the one changed table without the rest."""
         changed = _files_only(found.table, found.files, f"{self._folder}/changes") if found.files else ""
-        self._run.reader = _ChangesReader(self._run.reader, found.path, changed)
+        self._run.reader = _ChangesReader(found.reader, found.path, changed)
         plan = self._run.plan(accelerate=False)
         sql = plan.complete(plan.query(_everything(self._m.dataset), ()))
         kept = found.kept(_data_files(found.base.metadata, self._m.access))
@@ -183,6 +183,9 @@ class _ChangesReader(Reader):
         self._loaded = reader._loaded
         self._path = path
         self._changes = metadata
+
+    def steady(self) -> Reader:
+        return self
 
     def iceberg(self, dataset: IcebergTable, version: Version | None) -> Relation:
         relation = super().iceberg(dataset, version)

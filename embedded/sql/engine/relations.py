@@ -46,6 +46,7 @@ class Relation:
     snapshot_id: int | None = None
     iceberg: bool = False
     version: str = ""
+    size: int = 0  # bytes of all its files; 0: unknown
 
 
 def dotted(path: Path) -> str:
@@ -58,7 +59,7 @@ class Reader:
     def __init__(self, database: Database, job: Job) -> None:
         self.database = database
         self.job = job
-        self._loaded: dict[Path, Table] = {}  # a statement sees one state of a table, however often it names it
+        self._loaded: dict[Path, Table] | None = None  # None: every look is a fresh one
 
     def read(
         self, dataset: FileTable | IcebergTable | PostgresTable | SystemTable, version: Version | None
@@ -91,10 +92,18 @@ class Reader:
         return self.iceberg_at(dataset, table, snapshot)
 
     def loaded(self, dataset: IcebergTable) -> Table:
-        """The table as this statement sees it."""
+        """The table as this reader sees it."""
+        if self._loaded is None:
+            return load_table(dataset)
         if dataset.path not in self._loaded:
             self._loaded[dataset.path] = load_table(dataset)
         return self._loaded[dataset.path]
+
+    def steady(self) -> Reader:
+        """A reader for one plan: it sees one state of a table, however often the plan names it."""
+        reader = Reader(self.database, self.job)
+        reader._loaded = {}
+        return reader
 
     def iceberg_at(self, dataset: IcebergTable, table: Table, snapshot: Snapshot | None) -> Relation:
         historic = snapshot is not None and snapshot.schema_id is not None
@@ -112,8 +121,18 @@ class Reader:
         pinned = "" if is_current else f", snapshot_from_id = {snapshot.snapshot_id}"
         source = f"iceberg_scan({literal(table.metadata_location)}{pinned})"
         return Relation(
-            f"SELECT {select_list(schema, truncate=True)} FROM {source}", schema, snapshot.snapshot_id, True, version
+            f"SELECT {select_list(schema, truncate=True)} FROM {source}",
+            schema,
+            snapshot.snapshot_id,
+            True,
+            version,
+            _bytes(snapshot),
         )
+
+
+def _bytes(snapshot: Snapshot) -> int:
+    found = snapshot.summary.additional_properties.get("total-files-size") if snapshot.summary else None
+    return int(found) if found and found.isdigit() else 0
 
 
 def load_table(dataset: IcebergTable) -> Table:

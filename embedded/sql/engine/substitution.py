@@ -14,12 +14,14 @@ from sqlglot import exp
 
 from embedded.sql import acting
 from embedded.sql.datasets import Dataset, Materialization, Path, View
-from embedded.sql.engine.blocks import Block, Flattener, Leaf, NotFlat, column, digest, hashed, lowered
+from embedded.sql.engine.blocks import Block, Flattener, Leaf, NotFlat, digest, hashed, lowered
+from embedded.sql.engine.expressions import column
 from embedded.sql.engine.matching import NoMatch, Provider, match, provider_of
 from embedded.sql.engine.relations import Relation
 from embedded.sql.engine.tables import is_name
 
 Relationship = Literal["CONSIDERED", "MATCHED", "CHOSEN"]
+_ITEM = 200_000  # bytes: opening one more table and joining it costs about as much as reading these
 _RANK: dict[Relationship, int] = {"CONSIDERED": 0, "MATCHED": 1, "CHOSEN": 2}
 
 
@@ -82,7 +84,7 @@ class Substitution:
         return True
 
     def _best(self, block: Block, providers: list[Provider]) -> tuple[Block, str, Materialization] | None:
-        """The cheapest by bytes for each table that it stands for."""
+        """The one with which the whole block is cheapest: bytes to read, and something for each item to be joined."""
         options = []
         for provider in providers:
             alias = self._flattener.alias()
@@ -92,7 +94,8 @@ class Substitution:
                 continue
             self._ledger.note(provider.m, "MATCHED")
             m = provider.m
-            cost = (m.size / len(provider.block.leaves), m.rows, len(m.columns), m.reflection_id)
+            size = sum(leaf.size + _ITEM for leaf in found.leaves)
+            cost = (size, m.rows, len(m.columns), m.reflection_id)
             options.append((cost, found, alias, m))
         if not options:
             return None

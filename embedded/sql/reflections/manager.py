@@ -89,6 +89,7 @@ class ReflectionManager:
         self._store.root = distributed.root
         self._polled: dict[str, datetime] = {}  # reflection id -> when its sources were last looked at
         self._parents: dict[str, set[str]] = {}  # a reflection that is not built yet -> what its dataset reads
+        faults.on_advance = self._signal.set
         reflections.wake = self._signal.set
         reflections.cancel_job = lambda job_id: jobs.cancel(job_id, REFRESH_USER)
 
@@ -273,6 +274,7 @@ class ReflectionManager:
         if not self._unchanged(reflection, dataset, refresh, last):
             base = last if self._extensible(reflection, refresh, last) else None
             built = self._builder.build(dataset.path, reflection, refresh.folder, job, base)
+            self._faults.after_refresh(job.cancelled)
             self._take(refresh, built)
             if built.method == "FULL":
                 refresh.series_id, refresh.series_ordinal = clock.epoch_ms(refresh.created_at), 0

@@ -109,6 +109,18 @@ class Database:
                 self._add(layout, name, type_)
             elif there[name] != type_:
                 self._retype(layout, name, there[name], type_)
+        if log and not self._has_unique_index(layout):  # it was not a log before
+            self.execute(layout.index_statements(deduplicated=False, log=True)[-1])
+
+    def _has_unique_index(self, layout: TableLayout) -> bool:
+        return bool(
+            self.execute(
+                "select 1 as one from pg_index i join pg_class c on c.oid = i.indrelid"
+                " join pg_namespace n on n.oid = c.relnamespace"
+                " where n.nspname = %s and c.relname = %s and i.indisunique and i.indisvalid",
+                [layout.schema, layout.name],
+            )
+        )
 
     def ensure_schema(self, schema: str) -> None:
         """Make the schema if it is missing; only then is the right to do so needed."""

@@ -100,6 +100,7 @@ class PostgresTables:
             self._session.prepare(layout, deduplicated=mode == "incremental_deduped_history", log=False)
         self._session.ensure_schema(layout.schema)
         plan = {
+            "connection": str(self._job.connection["id"]),
             "schema": layout.schema,
             "name": layout.name,
             "mode": mode,
@@ -156,13 +157,13 @@ class PostgresTables:
             self._reach("half_visible")
         self._log("info", f"{len(staged)} tables are visible")
 
-    def _staged_tables(self) -> list[tuple[sql.Identifier, dict[str, object]]]:
-        """Tables of this job that wait to be published, whoever wrote them."""
+    def _staged_tables(self, jobs: str | None = None) -> list[tuple[sql.Identifier, dict[str, object]]]:
+        """Tables that wait to be published, whichever attempt wrote them. jobs: pattern of job ids; None: this job."""
         rows = self._session.execute(
             "select n.nspname as schema, c.relname as name, obj_description(c.oid, 'pg_class') as plan"
             " from pg_class c join pg_namespace n on n.oid = c.relnamespace"
             " where c.relkind = 'r' and c.relname ~ %s order by c.oid",
-            [f"^_airbyte_job_{self._job.id}_[0-9]+$"],
+            [f"^_airbyte_job_{jobs or self._job.id}_[0-9]+$"],
         )
         return [(sql.Identifier(row["schema"], row["name"]), json.loads(row["plan"])) for row in rows if row["plan"]]
 
@@ -170,7 +171,11 @@ class PostgresTables:
         """Nothing about it is kept in the state database."""
 
     def undo(self) -> None:
-        """Drop what waits. Rows of a log stay: they lie beyond the applied LSN, and come again."""
-        for identifier, _ in self._staged_tables():
+        """Drop what waits, also of earlier jobs of the connection that failed or were cancelled.
+
+        Rows of a log stay: they lie beyond the applied LSN, and come again.
+        """
+        mine = str(self._job.connection["id"])
+        for identifier in [table for table, plan in self._staged_tables("[0-9]+") if plan["connection"] == mine]:
             self._session.execute(sql.SQL("drop table {}").format(identifier))
         self._session.commit()

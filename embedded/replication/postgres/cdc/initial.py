@@ -60,7 +60,7 @@ class InitialSnapshot:
         self._log = log
         application = session_name(job.id)
         self._log("info", "waiting for a consistent point: transactions that began before it have to end")
-        self._slot = ReplicationConnection(job.source, application)
+        self._slot = ReplicationConnection(job.source, application, folder)
         try:
             name = f"lakehouse_job_{job.id}_{job.attempt}"
             create = f"CREATE_REPLICATION_SLOT \"{name}\" TEMPORARY LOGICAL pgoutput (SNAPSHOT 'export')"

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -35,12 +34,22 @@ CDC_FIELDS = (
 
 @dataclass(frozen=True)
 class CapturedColumn:
-    """One column to take out of the log. type_name: base type, `[]` after an array's element; oid: declared type."""
+    """One column to take out of the log.
+
+    type_name: base type, `[]` after an array's element; oid: declared type; modifier: of the base type, -1 for none.
+    """
 
     name: str
     type_name: str
     written: str
     oid: int
+    modifier: int = -1
+
+    def fits(self, oid: int, modifier: int) -> bool:
+        """Whether values that were logged under this type are values of the column's type now."""
+        if oid != self.oid or self.type_name != "numeric" or min(modifier, self.modifier) < 4:
+            return oid == self.oid
+        return _scale(modifier) <= _scale(self.modifier)
 
 
 @dataclass(frozen=True)
@@ -57,19 +66,11 @@ class Captured:
 
 @dataclass(frozen=True)
 class Relation:
-    """A table's shape at some point of the log: its columns by name, with their position and type."""
+    """A table's shape at some point of the log: its columns by name, with their position, type and modifier."""
 
     namespace: str
     name: str
-    columns: Mapping[str, tuple[int, int]]
-
-
-@dataclass
-class Transactions:
-    """Commit LSN (end of the commit record) and commit time (microseconds since 1970) of a block's transactions."""
-
-    ends: Ints
-    stamps: Ints
+    columns: Mapping[str, tuple[int, int, int]]
 
 
 @dataclass
@@ -112,7 +113,7 @@ class Decoder:
         stream = self.streams.get(oid)
         for column in stream.columns if stream else ():
             there = relation.columns.get(column.name)
-            if stream and there and there[1] != column.oid:
+            if stream and there and not column.fits(*there[1:]):
                 message = (
                     f"Column {column.name} of {stream.label} had another type when the changes now in the log were"
                     " made. Review the connection and rebuild it: POST /api/lakehouse/v1/connections/<id>/rebuild"
@@ -136,6 +137,11 @@ class Decoder:
             yield from block.rows(stream, self.relations[oid])
 
 
+def _scale(modifier: int) -> int:
+    """Digits after the point of a numeric with this type modifier."""
+    return (((modifier - 4) & 0x7FF) ^ 1024) - 1024
+
+
 def _relation(message: bytes) -> tuple[int, Relation]:
     at = HEADER + 1
     oid = int.from_bytes(message[at : at + 4], "big")
@@ -146,7 +152,8 @@ def _relation(message: bytes) -> tuple[int, Relation]:
     columns = {}
     for position in range(count):
         column, end = _text(message, at + 1)
-        columns[column] = (position, int.from_bytes(message[end : end + 4], "big"))
+        modifier = int.from_bytes(message[end + 4 : end + 8], "big", signed=True)
+        columns[column] = (position, int.from_bytes(message[end : end + 4], "big"), modifier)
         at = end + 8
     return oid, Relation(namespace or "pg_catalog", name, columns)
 
@@ -334,6 +341,3 @@ def _unchanged(stream: Captured) -> SyncError:
         " rows were changed. Set it, then rebuild: POST /api/lakehouse/v1/connections/<id>/rebuild"
     )
     return SyncError("source", "config_error", message)
-
-
-__all__ = ["CDC_FIELDS", "Any", "Captured", "CapturedColumn", "Decoded", "Decoder", "Relation"]

@@ -82,7 +82,7 @@ class ChangeReader:
     def __enter__(self) -> ChangeReader:
         self._db = connect(self._job.source, session_name(self._job.id), self._folder)
         try:
-            self._replication = ReplicationConnection(self._job.source, session_name(self._job.id))
+            self._replication = ReplicationConnection(self._job.source, session_name(self._job.id), self._folder)
         except BaseException:
             self._db.close()
             raise
@@ -259,7 +259,7 @@ class ChangeReader:
             columns = tuple(
                 CapturedColumn(
                     column.name, f"{column.type.name}[]" if column.type.array else column.type.name,
-                    item_.written, oids[column.name],
+                    item_.written, oids[column.name], column.type.modifier,
                 )
                 for column, item_ in self._plans(item)
             )  # fmt: skip

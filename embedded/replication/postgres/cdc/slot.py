@@ -173,7 +173,7 @@ def check_publication(db: Connection, options: ChangeDataCapture, streams: list[
     row = db.execute(_PUBLISHED, [name]).fetchone()
     quoted = '"' + name.replace('"', '""') + '"'
     if row is None:
-        tables = ", ".join(f'"{stream.namespace}"."{stream.name}"' for stream, _ in streams)
+        tables = ", ".join(f'"{stream.namespace}"."{stream.name}"' for stream, _ in streams) or "<tables>"
         raise _config(f"Publication {name} does not exist. Run: CREATE PUBLICATION {quoted} FOR TABLE {tables}")
     if not row["complete"]:
         publish = "SET (publish = 'insert, update, delete, truncate')"

@@ -10,6 +10,7 @@ import select
 import struct
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from types import TracebackType
 
 import psycopg
@@ -33,11 +34,13 @@ _EPOCH_2000 = 946_684_800
 class ReplicationConnection:
     """A walsender session; a context manager. Raises SyncError."""
 
-    def __init__(self, source: PostgresSource, application: str) -> None:
+    def __init__(self, source: PostgresSource, application: str, folder: Path | None = None) -> None:
         self._source = source
-        values = parameters(source, application)
-        # Our own writes may take longer than the server's patience with a silent client.
-        values["options"] = f"{values['options']} -c wal_sender_timeout=0"
+        values = parameters(source, application, folder)
+        # Our own writes may take longer than the server's patience with a silent client; a new slot waits for the end
+        # of all transactions that are open, as for a lock.
+        patience = source.cdc.initial_waiting_seconds if source.cdc else 30
+        values["options"] = f"{values['options']} -c wal_sender_timeout=0 -c lock_timeout={patience}s"
         try:
             self._connection = psycopg.connect(
                 **values, password=source.password, autocommit=True, replication="database"

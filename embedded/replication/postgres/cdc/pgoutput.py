@@ -223,7 +223,7 @@ class _Block:
             tuples[replaced] = old.end + 3  # past the old row: `N`, the number of columns
         cells = _walk(buffer, tuples, width).cells
         if old is not None:
-            _fill_unchanged(cells, old.cells, replaced)
+            _fill_unchanged(cells, old.cells, replaced, buffer.bytes[at[replaced] + 5] == _O)
         if any(bool((column.kinds == UNCHANGED).any()) for column in cells):
             raise _unchanged(stream)
         order, deleted_rows = messages, deleted
@@ -312,10 +312,10 @@ def _walk(buffer: Buffer, tuples: Ints, width: int) -> _Walked:
     return _Walked(cells, at)
 
 
-def _fill_unchanged(cells: list[Cells], old: list[Cells], replaced: Ints) -> None:
-    """A long value that did not change is not sent again: it stands in the old row."""
+def _fill_unchanged(cells: list[Cells], old: list[Cells], replaced: Ints, complete: Bools) -> None:
+    """A long value that did not change is not sent again: it stands in the old row, if that is `complete`."""
     for new, before in zip(cells, old, strict=True):
-        missing = new.kinds[replaced] == UNCHANGED
+        missing = (new.kinds[replaced] == UNCHANGED) & complete
         rows = replaced[missing]
         new.kinds.setflags(write=True)
         new.kinds[rows] = before.kinds[missing]

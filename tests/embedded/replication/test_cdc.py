@@ -8,6 +8,7 @@ import psycopg
 import pytest
 
 from tests.embedded.replication.capture import Capture, own, stream
+from tests.embedded.replication.harness import Lake
 
 
 @pytest.fixture
@@ -240,3 +241,22 @@ def test_a_huge_transaction_waits_on_disk(capture: Capture) -> None:
     )[0]
     assert (found["rows"], found["commits"]) == (90_010, 2)
     assert own(capture.speed.table("big")[0])["id"] == 11
+
+
+def test_changes_reach_bronze_as_well(shop: Capture, object_store: Any) -> None:
+    """destination-s3 appends the same columns; its state is recorded with the job's success."""
+    lake = Lake(object_store)
+    shop.connect(stream("items"), destination=lake.configuration(), namespaceDefinition="source")
+    first = shop.sync()
+    shop.source.run("update shop.items set qty = 9 where id = 1")
+    shop.source.run("delete from shop.items where id = 2")
+    second = shop.sync()
+    assert second["rowsSynced"] == 2
+    rows = lake.rows("shop/items", [first["jobId"], second["jobId"]])
+    rows.sort(key=lambda row: (row["_ab_cdc_commit_lsn"], row["_ab_cdc_lsn"]))
+    assert rows[0]["_airbyte_meta"]["changes"][0]["reason"] == "SOURCE_SNAPSHOT"
+    assert [(row["id"], row["qty"], row["_ab_cdc_deleted_at"] is None) for row in rows[-2:]] == [
+        (1, 9, True),
+        (2, None, False),
+    ]
+    assert len(rows) == 1 + 300 + 2

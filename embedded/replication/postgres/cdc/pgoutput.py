@@ -75,11 +75,11 @@ class Relation:
 
 @dataclass
 class Decoded:
-    """Rows of one stream: its columns, the CDC columns, flags. markers: the row is a truncation, not a change."""
+    """Rows of one stream: its columns, the CDC columns, flags. truncations: the rows are those, not changes."""
 
     stream: int
     batch: pa.RecordBatch
-    markers: Bools | None = None
+    truncations: bool = False
 
 
 @dataclass
@@ -289,7 +289,7 @@ class _Block:
         arrays = [pa.nulls(count, arrow_type(column.written)) for column in stream.columns]
         arrays += [*self._cdc(order, np.ones(count, bool)), pa.nulls(count, pa.string())]
         batch = pa.RecordBatch.from_arrays(arrays, [f"c{i}" for i in range(len(arrays))])
-        return Decoded(stream.index, batch, np.ones(count, bool))
+        return Decoded(stream.index, batch, truncations=True)
 
 
 @dataclass

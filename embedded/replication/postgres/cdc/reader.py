@@ -234,7 +234,7 @@ class ChangeReader:
                     yield Checkpoint(copy.deepcopy(self._state))
                 continue
             rows += decoded.batch.num_rows
-            event = "truncate" if decoded.markers else None
+            event = "truncate" if decoded.truncations else None
             for batch in _slices(decoded.batch):
                 yield Rows(decoded.stream, batch, event)
         self._state["lsn"] = target

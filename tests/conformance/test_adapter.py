@@ -88,6 +88,11 @@ class GrantWords:
         return "FAKE_PRIVILEGE"
 
 
+class SeedRefresh:
+    def seeds_support_partial_refresh(self) -> bool:
+        return False  # dbt-dremio drops and creates the table of a seed
+
+
 OVERRIDES: dict[str, type] = {
     "BaseTableConstraintsColumnsEqual": Columns,
     "BaseViewConstraintsColumnsEqual": Columns,
@@ -99,6 +104,7 @@ OVERRIDES: dict[str, type] = {
     "BaseDocsGenerate": Catalog,
     "BaseDocsGenReferences": References,
     "BaseInvalidGrants": GrantWords,
+    "BaseSeedGrants": SeedRefresh,
 }
 
 

@@ -8,7 +8,13 @@ from pathlib import Path
 
 import pytest
 
-EXPORTS = ("requirements.txt", "dev-requirements.txt", "dbt-requirements.txt", "embedded-requirements.txt")
+EXPORTS = (
+    "requirements.txt",
+    "dev-requirements.txt",
+    "dbt-requirements.txt",
+    "embedded-requirements.txt",
+    "conformance-requirements.txt",
+)
 # What the bundle must be able to count on, in the image as here.
 NAMED = (
     "apache-airflow",

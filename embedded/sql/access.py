@@ -271,7 +271,7 @@ class Access:
             elif name in known:
                 found.append(name)
             else:
-                raise ValidationError(f"Privilege [{name}] cannot be granted on a {object_type}.")
+                raise ValidationError(f"Privilege [{privilege.upper()}] cannot be granted on a {object_type}.")
         return found
 
     def grants_on(self, path: Path) -> list[Grant]:

@@ -65,6 +65,15 @@ class PostgresTable:
 
 
 @dataclass(frozen=True)
+class PostgresQuery:
+    """external_query: a query in the source's own words."""
+
+    path: Path
+    dsn: str = field(repr=False)
+    sql: str = ""
+
+
+@dataclass(frozen=True)
 class SystemTable:
     """INFORMATION_SCHEMA and sys tables, computed at planning."""
 
@@ -72,7 +81,18 @@ class SystemTable:
     data: pa.Table
 
 
-Dataset = View | FileTable | IcebergTable | PostgresTable | SystemTable
+@dataclass(frozen=True)
+class UserFunction:
+    """CREATE FUNCTION. Types are Dremio's texts; `returns` is one type, or the columns of a tabular function."""
+
+    path: Path
+    parameters: tuple[tuple[str, str, str | None], ...]  # name, type, default expression
+    returns: str | tuple[tuple[str, str], ...]
+    body: str
+    context: Path = ()
+
+
+Dataset = View | FileTable | IcebergTable | PostgresTable | PostgresQuery | SystemTable
 
 
 @dataclass(frozen=True)
@@ -143,6 +163,31 @@ class Catalog(Protocol):
     def put_view(self, path: Path, sql: str, context: Path, columns: pa.Schema, *, replace: bool) -> None: ...
 
     def drop_view(self, path: Path, *, if_exists: bool) -> None: ...
+
+    def find_function(self, path: Path, context: Path) -> UserFunction | None:
+        """A user's function by name, relative to the context or as it stands."""
+        ...
+
+    def functions(self) -> Sequence[UserFunction]: ...
+
+    def put_function(self, function: UserFunction, *, replace: bool) -> None:
+        """Create or replace; the path is complete. Raises when it is taken by something else."""
+        ...
+
+    def drop_function(self, path: Path) -> bool:
+        """False when there is none."""
+        ...
+
+    def external_source(self, name: str) -> str | None:
+        """The connection of a PostgreSQL source by name; None for a source of another kind. Raises NotFound."""
+        ...
+
+    def copy_source(self, location: Path) -> tuple[Sequence[str], S3Access]:
+        """The files (s3://...) at a place in a file source: what COPY INTO reads. Raises NotFound when none is there.
+
+        A user who may not read the source is refused here.
+        """
+        ...
 
     def table_changed(self, path: Path) -> None:
         """After a commit to, a creation or a drop of an Iceberg table."""

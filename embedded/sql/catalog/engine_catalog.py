@@ -17,9 +17,20 @@ from embedded.sql.catalog.accounts import Accounts
 from embedded.sql.catalog.entities import Entity
 from embedded.sql.catalog.iceberg_source import IcebergSource
 from embedded.sql.catalog.policy import MetadataPolicy
+from embedded.sql.catalog.postgres_source import PostgresSource
 from embedded.sql.catalog.s3_source import S3Source
 from embedded.sql.catalog.service import CatalogService, Item, Place
-from embedded.sql.datasets import Dataset, FileTable, IcebergTable, Materialization, Path, SystemTable, View
+from embedded.sql.datasets import (
+    Dataset,
+    FileTable,
+    IcebergTable,
+    Materialization,
+    Path,
+    S3Access,
+    SystemTable,
+    UserFunction,
+    View,
+)
 from embedded.sql.engine.datatypes import type_text
 from embedded.sql.engine.statements import Grant
 from embedded.sql.errors import ConcurrentModification, NotFound, UnsupportedError, ValidationError
@@ -226,6 +237,56 @@ class EngineCatalog:
         self._service.metadata.forget(entity.id)
         return f"Successfully removed table '{names.dotted(path)}' from namespace (and not from the source)"
 
+    # Functions and files ----------------------------------------------------------------------------------------
+
+    def find_function(self, path: Path, context: Path) -> UserFunction | None:
+        for candidate in _candidates(path, context):
+            entity = self._service.entities.find(candidate)
+            if entity is not None and entity.kind == "function":
+                self._access.need("SELECT", entity.path)
+                return _function(entity)
+        return None
+
+    def functions(self) -> Sequence[UserFunction]:
+        return [_function(entity) for entity in self._service.entities.of_kind("function")]
+
+    def put_function(self, function: UserFunction, *, replace: bool) -> None:
+        body = {
+            "parameters": [list(parameter) for parameter in function.parameters],
+            "returns": function.returns if isinstance(function.returns, str) else [list(c) for c in function.returns],
+            "sql": function.body,
+            "context": list(function.context),
+            "owner": acting.user() or "",
+        }
+        self._service.put_function(function.path, body, replace=replace)
+
+    def drop_function(self, path: Path) -> bool:
+        return self._service.drop_function(path)
+
+    def external_source(self, name: str) -> str | None:
+        source = self._service.source(self._source_root(name))
+        self._access.need("SELECT", (name,))
+        return source.dsn if isinstance(source, PostgresSource) else None
+
+    def has_root(self, name: str) -> bool:
+        return self._service.entities.find((name,)) is not None
+
+    def copy_source(self, location: Path) -> tuple[Sequence[str], S3Access]:
+        source = self._service.source(self._source_root(location[0]))
+        if not isinstance(source, S3Source):
+            raise UnsupportedError(f"COPY INTO reads files of sources of type S3; [{location[0]}] is of another type")
+        self._access.need("SELECT", location)
+        found = source.files(location[1:])
+        if not found:
+            raise NotFound(f"No files are found in '@{'/'.join(location)}'")
+        return [uri for uri, _ in found], source.access
+
+    def _source_root(self, name: str) -> Entity:
+        root = self._service.entities.find((name,))
+        if root is None or root.kind != "source":
+            raise NotFound(f"Source [{name}] not found")
+        return root
+
     # Views and folders ------------------------------------------------------------------------------------------
 
     def put_view(self, path: Path, sql: str, context: Path, columns: pa.Schema, *, replace: bool) -> None:
@@ -291,7 +352,7 @@ class EngineCatalog:
 
 
 _GRANTED_ON = {"VDS": "VIEW", "PDS": "TABLE", "PROJECT": "SYSTEM", "CATALOG": "SOURCE", "SCHEMA": "FOLDER"} | {
-    kind: kind for kind in ("TABLE", "VIEW", "FOLDER", "SOURCE", "SPACE", "SYSTEM")
+    kind: kind for kind in ("TABLE", "VIEW", "FUNCTION", "FOLDER", "SOURCE", "SPACE", "SYSTEM")
 }
 
 
@@ -299,6 +360,18 @@ def object_type(item: Item) -> str:
     """What privileges call an object: the keys of access.AVAILABLE."""
     kind = item.kind.upper()
     return {"HOME": "SPACE", "FILE": "FOLDER"}.get(kind, kind)
+
+
+def _function(entity: Entity) -> UserFunction:
+    body = entity.body
+    returns = body["returns"]
+    return UserFunction(
+        path=entity.path,
+        parameters=tuple((name, kind, default) for name, kind, default in body["parameters"]),
+        returns=returns if isinstance(returns, str) else tuple((name, kind) for name, kind in returns),
+        body=body["sql"],
+        context=tuple(body["context"]),
+    )
 
 
 def _candidates(path: Path, context: Path) -> list[Path]:

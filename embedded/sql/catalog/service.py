@@ -319,6 +319,29 @@ class CatalogService:
             )
         return target
 
+    def put_function(self, path: Path, body: Mapping[str, Any], *, replace: bool) -> Entity:
+        """Create or replace a function in a space, home or folder."""
+        names.check_dataset(path[-1])
+        if self.root(path).kind == "source":
+            raise ValidationError(f"Cannot create function [{names.dotted(path)}]: functions live in spaces")
+        with self.entities.guard:
+            known = self.entities.find(path)
+            if known is None:
+                self._check_parent(path)
+                return self.entities.insert(Entity("function", self._spelled_parent(path) + path[-1:], body))
+            if known.kind != "function" or not replace:
+                raise ConcurrentModification(f"An object already exists with that name: {names.dotted(path)}")
+            return self.entities.update(known, body)
+
+    def drop_function(self, path: Path) -> bool:
+        """False when there is no function of this name."""
+        with self.entities.guard:
+            entity = self.entities.find(path)
+            if entity is None or entity.kind != "function":
+                return False
+            self._delete([entity])
+        return True
+
     def save_view(self, path: Path, sql: str, context: Path, *, owner: str) -> Entity:
         """Create a view over REST: 409 when the path is taken."""
         if not path or len(path) < 2:

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
+from embedded.sql.datasets import Path
 from embedded.sql.engine import statements as st
 from embedded.sql.engine.columns import column_definition, partition_term
+from embedded.sql.engine.grammar_objects import parse_alter_account
+from embedded.sql.engine.grammar_session import assign, parse_option
 from embedded.sql.engine.tokens import Cursor
 from embedded.sql.errors import UnsupportedError
 
@@ -13,11 +18,13 @@ _MEASURES = ("COUNT", "MIN", "MAX", "SUM")
 def parse_alter(c: Cursor) -> st.Statement:  # noqa: C901  one line per form reads better than a table of them
     c.expect("ALTER")
     if not c.one_of("TABLE", "VIEW", "VDS", "PDS", "DATASET"):
-        for word in ("FOLDER", "SPACE", "SOURCE", "SESSION", "SYSTEM", "BRANCH", "PIPE", "USER"):
-            if c.sees(word):
-                raise UnsupportedError(f"ALTER {word} is not supported by this server.")
-        raise c.error()
+        return _alter_other(c)
     path = c.path()
+    if c.sees("AT"):
+        raise UnsupportedError("ALTER ... AT a version is not supported by this server.")
+    for start, parse in _LAYOUTS:
+        if c.accept(*start.split()):
+            return parse(c, path)
     if c.accept("ADD", "COLUMNS"):
         return st.AddColumns(path, c.parenthesised(lambda: column_definition(c)))
     if c.accept("DROP", "COLUMN"):
@@ -31,8 +38,6 @@ def parse_alter(c: Cursor) -> st.Statement:  # noqa: C901  one line per form rea
     if c.accept("REFRESH", "REFLECTIONS"):
         return st.RefreshReflections(path)
     if c.accept("CREATE") or c.accept("ADD"):
-        if c.sees("PRIMARY"):
-            raise UnsupportedError("ALTER TABLE ... ADD PRIMARY KEY is not supported by this server.")
         return _create_reflection(c, path)
     if verb := c.one_of("ENABLE", "DISABLE"):
         raw = c.accept("RAW")
@@ -48,11 +53,68 @@ def parse_alter(c: Cursor) -> st.Statement:  # noqa: C901  one line per form rea
         return st.EnableDefaultReflection(path, value == "TRUE")
     if c.one_of("ALTER", "MODIFY", "CHANGE"):
         c.expect("COLUMN")
-        return st.AlterColumn(path, c.name(), column_definition(c))
-    for words in ("SET", "UNSET", "DROP PRIMARY KEY", "ROUTE", "CLUSTER BY", "LOCALSORT BY"):
+        return _alter_column(c, path)
+    for words in _REFUSED:
         if c.sees(*words.split()):
             raise UnsupportedError(f"ALTER TABLE ... {words} is not supported by this server.")
     raise c.error()
+
+
+_REFUSED = (
+    "SET", "RESET", "ROUTE", "CLUSTER BY", "DROP CLUSTERING KEY", "ADD ROW ACCESS POLICY", "DROP ROW ACCESS POLICY",
+    "ENABLE SCHEMA LEARNING", "DISABLE SCHEMA LEARNING",
+)  # fmt: skip
+
+
+def _alter_other(c: Cursor) -> st.Statement:
+    if scope := c.one_of("SYSTEM", "SESSION"):
+        return parse_option(c, scope)
+    if c.sees("BRANCH") or c.sees("TAG"):
+        return assign(c, "ALTER")
+    if kind := c.one_of("USER", "ROLE"):
+        return parse_alter_account(c, kind)
+    for word in ("FOLDER", "SPACE", "SOURCE", "PIPE"):
+        if c.sees(word):
+            raise UnsupportedError(f"ALTER {word} is not supported by this server.")
+    raise c.error()
+
+
+def _alter_column(c: Cursor, path: Path) -> st.Statement:
+    name = c.name()
+    for words in ("SET", "RESET", "UNSET"):
+        if c.sees(words) and c.peek(1).kind in ("word", "name"):
+            raise UnsupportedError(f"ALTER COLUMN ... {words} is not supported by this server.")
+    return st.AlterColumn(path, name, column_definition(c))
+
+
+def _sort(c: Cursor, path: Path) -> st.Statement:
+    return st.SetSort(path, c.names())
+
+
+def _set_properties(c: Cursor, path: Path) -> st.Statement:
+    def pair() -> tuple[str, str | None]:
+        name = c.string()
+        c.expect("=")
+        return name, c.string()
+
+    return st.SetProperties(path, c.parenthesised(pair))
+
+
+def _unset_properties(c: Cursor, path: Path) -> st.Statement:
+    names: tuple[str, ...] = c.parenthesised(c.string)
+    return st.SetProperties(path, tuple((name, None) for name in names))
+
+
+_LAYOUTS: tuple[tuple[str, Callable[[Cursor, Path], st.Statement]], ...] = (
+    ("ADD PARTITION FIELD", lambda c, path: st.AlterPartition(path, partition_term(c), True)),
+    ("DROP PARTITION FIELD", lambda c, path: st.AlterPartition(path, partition_term(c), False)),
+    ("ADD PRIMARY KEY", lambda c, path: st.SetPrimaryKey(path, c.names())),
+    ("DROP PRIMARY KEY", lambda c, path: st.SetPrimaryKey(path, ())),
+    ("LOCALSORT BY", _sort),
+    ("DROP LOCALSORT", lambda c, path: st.SetSort(path, ())),
+    ("SET TBLPROPERTIES", _set_properties),
+    ("UNSET TBLPROPERTIES", _unset_properties),
+)
 
 
 def _refresh_metadata(c: Cursor, path: tuple[str, ...]) -> st.RefreshMetadata:

@@ -68,7 +68,6 @@ def layout(c: Cursor) -> st.Layout:
     partition: tuple[st.PartitionTerm, ...] = ()
     sort: tuple[str, ...] = ()
     options: dict[str, object] = {}
-    single = False
     method = c.one_of("HASH", "STRIPED", "ROUNDROBIN")
     if c.accept("PARTITION", "BY"):
         partition = c.parenthesised(lambda: partition_term(c))
@@ -84,9 +83,15 @@ def layout(c: Cursor) -> st.Layout:
         options |= named_options(c)
         if str(options.get("type", "iceberg")).lower() not in ("iceberg", "parquet"):
             raise UnsupportedError(f"Tables of type [{options['type']}] cannot be written by this server.")
-    if c.accept("WITH", "SINGLE", "WRITER"):
-        single = True
+    _refuse(c, "CLUSTER", "LOCATION", "ROW")
+    single = c.accept("WITH", "SINGLE", "WRITER")
     return st.Layout(partition, sort, options, single)
+
+
+def _refuse(c: Cursor, *words: str) -> None:
+    for word in words:
+        if c.sees(word):
+            raise UnsupportedError(f"{word} in CREATE TABLE is not supported by this server.")
 
 
 def _property(c: Cursor) -> tuple[str, str]:

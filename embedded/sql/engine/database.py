@@ -19,6 +19,7 @@ import duckdb
 import pyarrow as pa
 
 from embedded.sql.datasets import S3Access
+from embedded.sql.engine import native_functions
 from embedded.sql.engine.datatypes import literal, quote
 from embedded.sql.engine.postgres import passfile_entry
 from embedded.sql.engine.settle import make_variants
@@ -73,6 +74,7 @@ class Job:
         self.prefix = prefix  # unique per job: names of its temporary tables begin with it
         self.interrupted = False
         self.on_start: Callable[[], None] | None = None  # told once, before the first statement
+        self.files: list[str] = []  # data files this statement writes: no orphans yet
         self._temporary: list[str] = []
         self._count = 0
 
@@ -159,6 +161,7 @@ class Database:
         self._root.execute("SET GLOBAL TimeZone = 'UTC'")
         self._root.execute("SET GLOBAL s3_uploader_max_filesize = '50GB'")  # parts of 5 MB, not 80: memory
         self._root.execute("SET GLOBAL http_retries = 3")
+        native_functions.register(self._root)
         self._root.execute(_MACROS.read_text())
         self.variants = make_variants(self._root)
         self._root.execute("SET GLOBAL allow_persistent_secrets = false")
@@ -167,6 +170,7 @@ class Database:
         self._lock = threading.Lock()
         self._secrets: dict[str, S3Access] = {}
         self._jobs: dict[str, Job] = {}
+        self._live: set[Job] = set()
         self._metadata: dict[str, str] = {}  # metadata file -> table uuid
         self._serial = 0
         self._passwords = scratch / "pgpass"
@@ -177,12 +181,14 @@ class Database:
         with self._lock:
             self._serial += 1
             job = Job(self._root.cursor(), cancelled, f"__job{self._serial}")
+            self._live.add(job)
             if job_id:
                 self._jobs[job_id] = job
         try:
             yield job
         finally:
             with self._lock:
+                self._live.discard(job)
                 if self._jobs.get(job_id) is job:
                     del self._jobs[job_id]
                 job.close()
@@ -196,6 +202,11 @@ class Database:
             job.interrupted = True
             job.connection.interrupt()
             return True
+
+    def files_in_flight(self) -> set[str]:
+        """What running statements have written and not yet committed."""
+        with self._lock:
+            return {uri for job in self._live for uri in job.files}
 
     def allow_s3(self, uris: Iterable[str], access: S3Access) -> None:
         """Let DuckDB read and write the buckets of these URIs with these keys. Secrets live in memory only."""

@@ -37,14 +37,20 @@ class DremioQueryParser(DremioParser):
     FUNCTIONS: ClassVar = {}
     NO_PAREN_FUNCTIONS = DremioParser.NO_PAREN_FUNCTIONS
     FUNCTION_PARSERS: ClassVar = {
-        name: parse
-        for name, parse in Parser.FUNCTION_PARSERS.items()
-        if name in ("CAST", "CEIL", "EXTRACT", "FLOOR", "POSITION", "SUBSTRING", "TRIM")
+        **{
+            name: parse
+            for name, parse in Parser.FUNCTION_PARSERS.items()
+            if name in ("CAST", "CEIL", "EXTRACT", "FLOOR", "POSITION", "SUBSTRING", "TRIM")
+        },
+        "TRY_CONVERT_FROM": lambda self: self._parse_cast(False),
     }
     VERSION_PHRASES: ClassVar = {
         **DremioParser.VERSION_PHRASES,
         ("AT", "BRANCH"): "BRANCH",
         ("AT", "TAG"): "TAG",
+        ("AT", "COMMIT"): "COMMIT",
+        ("AT", "REFERENCE"): "REFERENCE",
+        ("AT", "REF"): "REFERENCE",
     }
 
     def _parse_types(self, *args: object, **kwargs: object) -> exp.Expr | None:
@@ -96,7 +102,7 @@ def _parse(sql: str, into: type[exp.Expr]) -> exp.Expr:
                 raise ParseError(
                     f'Failure parsing the query. Encountered "{token.text}" at line {token.line}, column {token.col}.'
                 )
-        trees = dialect.parser().parse(words, sql)
+        trees = dialect.parser().parse(_with_rows(words), sql)
     except SqlglotParseError as error:
         raise ParseError(_message(error)) from None
     except (TokenError, SqlglotError, RecursionError) as error:
@@ -105,6 +111,16 @@ def _parse(sql: str, into: type[exp.Expr]) -> exp.Expr:
     if len(found) != 1:
         raise ParseError("Failure parsing the query. Exactly one statement is expected.")
     return found[0]
+
+
+def _with_rows(words: list[tokens.Token]) -> list[tokens.Token]:
+    """ROW(a INT, ...) is a type; elsewhere (FETCH FIRST ROW ONLY) the word keeps its meaning."""
+    return [
+        tokens.Token(TokenType.STRUCT, token.text, token.line, token.col, token.start, token.end)
+        if token.token_type == TokenType.ROW and after is not None and after.token_type == TokenType.L_PAREN
+        else token
+        for token, after in zip(words, [*words[1:], None], strict=True)
+    ]
 
 
 def _message(error: SqlglotParseError) -> str:

@@ -35,31 +35,57 @@ FILE, ROW = '"__file"', '"__row"'
 def insert(run: Run, statement: st.Insert) -> pa.Table:
     dataset = run.iceberg(statement.path)
     table = load_table(dataset)
-    schema = table_schema(table)
     plan = run.plan()
     body = plan.complete(plan.query(statement.query, run.context))
-    sql = _insert_select(run, body, statement.columns, schema)
+    sql = _insert_select(run, body, statement.columns, table_schema(table))
+    rows = append_rows(run, dataset, table, sql)
+    run.used(plan)
+    return records(rows)
+
+
+def append_rows(run: Run, dataset: IcebergTable, table: Table, sql: str) -> int:
+    """Write the rows of a query whose columns are the table's, and add them in one commit. Returns their number.
+
+    An append conflicts with no other change of rows: when another writer was faster, the same files are added again.
+    """
     writer = iceberg.Writer(run.engine.database, run.job, table.metadata, table.io, dataset.access)
     try:
         written = writer.write(sql)
         with run.engine.writing(dataset.path, run.job):
-            current = load_table(dataset)
-            if current.metadata.table_uuid != table.metadata.table_uuid or current.schema() != table.schema():
-                raise ConcurrentModification(f"Table [{dotted(dataset.path)}] was changed by another statement.")
-            if written.files:
-                transaction = current.transaction()
-                iceberg.append(transaction, written.files, run.session.job_id)
-                with iceberg.committing(dataset, run.session.job_id):
-                    transaction.commit_transaction()
-    except iceberg.Conflict:
-        writer.discard()
-        raise ConcurrentModification(f"Table [{dotted(dataset.path)}] was changed by another statement.") from None
+            for attempt in range(ATTEMPTS):
+                try:
+                    _append(run, dataset, table, written.files)
+                    break
+                except iceberg.Conflict:
+                    run.job.check()
+                    threading.Event().wait(0.05 * 2**attempt)
+            else:
+                raise _changed(dataset)
     except BaseException:
         writer.discard()
         raise
-    run.used(plan)
     run.changed(dataset.path)
-    return records(written.rows)
+    return written.rows
+
+
+def _append(run: Run, dataset: IcebergTable, table: Table, files: list[DataFile]) -> None:
+    current = load_table(dataset)
+    if (
+        current.metadata.table_uuid != table.metadata.table_uuid
+        or current.schema() != table.schema()
+        or current.spec() != table.spec()
+    ):
+        raise _changed(dataset)
+    if not files:
+        return
+    transaction = current.transaction()
+    iceberg.append(transaction, files, run.session.job_id)
+    with iceberg.committing(dataset, run.session.job_id):
+        transaction.commit_transaction()
+
+
+def _changed(dataset: IcebergTable) -> ConcurrentModification:
+    return ConcurrentModification(f"Table [{dotted(dataset.path)}] was changed by another statement.")
 
 
 def _insert_select(run: Run, sql: str, columns: tuple[str, ...], schema: pa.Schema) -> str:

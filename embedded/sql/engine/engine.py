@@ -13,8 +13,8 @@ from typing import Any
 import pyarrow as pa
 
 from embedded.sql import acting
-from embedded.sql.datasets import Catalog, IcebergTable, Materialization, Outcome, Path, S3Access, Session
-from embedded.sql.engine import ddl, dml, listings, streaming
+from embedded.sql.datasets import Catalog, Dataset, IcebergTable, Materialization, Outcome, Path, S3Access, Session
+from embedded.sql.engine import alterations, copy_into, ddl, dml, listings, maintenance, streaming, user_functions
 from embedded.sql.engine import statements as st
 from embedded.sql.engine.commands import parse_statement
 from embedded.sql.engine.database import Database, Flag, Job, NeverSet
@@ -181,7 +181,9 @@ class Run:
         self.context = session.context
         self.reader = Reader(engine.database, job)
         now = datetime.datetime.now(datetime.UTC).replace(tzinfo=None)
-        self.moment = Moment(now.replace(microsecond=now.microsecond // 1000 * 1000), session.user)
+        self.moment = Moment(
+            now.replace(microsecond=now.microsecond // 1000 * 1000), session.user, dotted(session.context)
+        )
         self.scanned: list[Path] = []
         self.reflections: list[Any] = []
 
@@ -201,8 +203,12 @@ class Run:
         """Where a new object of this name goes: inside the context when the name has one part."""
         return (*self.context, *path) if len(path) == 1 else path
 
+    def dataset(self, path: Path) -> Dataset:
+        """Whatever this name stands for in the context."""
+        return resolve(self.catalog, path, self.context)
+
     def iceberg(self, path: Path) -> IcebergTable:
-        dataset = resolve(self.catalog, path, self.context)
+        dataset = self.dataset(path)
         if not isinstance(dataset, IcebergTable):
             raise UnsupportedError(
                 f"DML operations are not supported on [{dotted(dataset.path)}]: it is no Iceberg table."
@@ -214,6 +220,15 @@ class Run:
         body = plan.query(sql, self.context)
         schema = output_schema(self.job, plan.complete(body))
         return normalise_table(schema.empty_table()).schema
+
+    def tree_schema(self, plan: Plan, tree: Any, context: Path) -> pa.Schema:
+        """The columns of a query that is parsed already; of type null where only a call will tell the type."""
+        sql = plan.complete(plan.body(tree, context))
+        schema = normalise_table(output_schema(self.job, sql).empty_table()).schema
+        kinds = [str(row[1]) for row in self.job.rows(f"DESCRIBE {sql}")]
+        return pa.schema(
+            [pa.field(f.name, pa.null()) if kind == '"NULL"' else f for f, kind in zip(schema, kinds, strict=True)]
+        )
 
     def query(self, sql: str) -> pa.Table:
         plan = self.plan()
@@ -280,6 +295,23 @@ def _grant(run: Run, s: st.Grant) -> pa.Table:
     return ok(str(grant(s)))
 
 
+def _security(run: Run, s: st.GrantRole | st.Account, words: str) -> pa.Table:
+    """Users and roles belong to the server: `change_accounts` of its catalog takes the statement."""
+    change = getattr(run.catalog, "change_accounts", None)
+    if not callable(change):
+        raise UnsupportedError(f"{words} is not supported by this server.")
+    return ok(str(change(s)))
+
+
+def _set_option(run: Run, s: st.SetOption) -> pa.Table:
+    change = getattr(run.catalog, "set_option", None)
+    if not callable(change):
+        if s.name is None:
+            return ok("All options have been reset.")
+        raise ValidationError(f"The option '{s.name.lower()}' does not exist.")
+    return ok(str(change(s.scope, s.name, s.value)))
+
+
 def _optional(run: Run, name: str, words: str, *arguments: object) -> pa.Table:
     method = getattr(run.catalog, name, None)
     if not callable(method):
@@ -332,9 +364,14 @@ _HANDLERS: dict[type, Callable[[Run, Any], pa.Table]] = {
     st.Update: _counted(dml.update),
     st.Merge: _counted(dml.merge),
     st.Truncate: dml.truncate,
-    st.AddColumns: ddl.alter_columns,
-    st.DropColumn: ddl.alter_columns,
-    st.AlterColumn: ddl.alter_columns,
+    st.CopyInto: copy_into.copy_into,
+    st.AddColumns: alterations.alter_columns,
+    st.DropColumn: alterations.alter_columns,
+    st.AlterColumn: alterations.alter_columns,
+    st.AlterPartition: alterations.alter_partition,
+    st.SetProperties: alterations.set_properties,
+    st.SetSort: alterations.set_sort,
+    st.SetPrimaryKey: alterations.set_primary_key,
     st.RefreshMetadata: lambda run, s: ok(run.catalog.refresh_metadata(run.full(s.path), s.options)),
     st.ForgetMetadata: lambda run, s: ok(run.catalog.forget_metadata(run.full(s.path))),
     st.CreateReflection: lambda run, s: ok(run.catalog.create_reflection(run.full(s.path), s.definition)),
@@ -346,12 +383,23 @@ _HANDLERS: dict[type, Callable[[Run, Any], pa.Table]] = {
     ),
     st.CreateFolder: lambda run, s: ok(run.catalog.create_folder(run.full(s.path), if_not_exists=s.if_not_exists)),
     st.DropFolder: lambda run, s: ok(run.catalog.drop_folder(run.full(s.path), if_exists=s.if_exists)),
+    st.CreateFunction: user_functions.create,
+    st.DropFunction: user_functions.drop,
+    st.DescribeFunction: user_functions.describe,
     st.Show: listings.show,
+    st.ShowCreate: listings.show_create,
+    st.ShowProperties: alterations.show_properties,
     st.Describe: listings.describe,
     st.Explain: _explain,
     st.Use: _use,
-    st.Rollback: ddl.rollback,
-    st.Vacuum: ddl.vacuum,
-    st.Optimize: ddl.optimize,
+    st.SetOption: _set_option,
+    st.Rollback: maintenance.rollback,
+    st.Vacuum: maintenance.vacuum,
+    st.RemoveOrphans: maintenance.remove_orphans,
+    st.VacuumCatalog: maintenance.vacuum_catalog,
+    st.Optimize: maintenance.optimize,
+    st.Versioned: maintenance.no_versions,
     st.Grant: _grant,
+    st.GrantRole: lambda run, s: _security(run, s, "REVOKE ROLE" if s.revoke else "GRANT ROLE"),
+    st.Account: lambda run, s: _security(run, s, f"{s.verb} {s.kind}"),
 }

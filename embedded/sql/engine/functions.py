@@ -6,6 +6,7 @@ whose translation depends on literal arguments (masks, units). Sources: Dremio's
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -13,7 +14,7 @@ from pathlib import Path
 from sqlglot import exp
 
 from embedded.sql.engine.masks import strftime_mask, strptime_mask
-from embedded.sql.errors import UnsupportedError, ValidationError
+from embedded.sql.errors import ParseError, UnsupportedError, ValidationError
 
 Arguments = Sequence[exp.Expr]
 
@@ -27,7 +28,8 @@ MACROS = frozenset(
 INTERNAL = {
     "DIVIDE", "ROUND_DIVIDE", "MINUS", "DATE_PLUS", "TIME_PLUS", "PARSE_DATE", "TRY_PARSE_DATE",
     "PARSE_TIMESTAMP", "TO_TEXT", "TRY_PARSE_TIMESTAMP", "PARSE_TIME", "FORMAT_DATE", "MAKE_DATE",
-    "TO_INTEGER", "TO_BIGINT", "TO_BINARY", "SIMILAR_TO",
+    "TO_INTEGER", "TO_BIGINT", "TO_BINARY", "DATE_PLUS_INTERVAL", "DATE_PLUS_DAYS", "DATE_LESS", "FORMAT_NUMBER",
+    "MASK_TEXT", "PACK_INTEGER", "PACK_FLOAT", "PACK_DATE", "PACK_TIME", "UNPACK_DATE", "UNPACK_TIME", "OVERLAPS",
 }  # fmt: skip
 
 # Dremio name -> DuckDB name with the same meaning.
@@ -35,7 +37,7 @@ SAME: dict[str, str] = {
     **{n: n for n in (
         "ABS ACOS ASIN ATAN ATAN2 CBRT CEIL CEILING COS COSH DEGREES EXP FLOOR LN LOG10 PI POWER POW RADIANS "
         "RANDOM ROUND SIN SINH SQRT TAN TANH GCD FACTORIAL "
-        "CONCAT CONCAT_WS CONTAINS LOWER UPPER REPLACE REVERSE LTRIM RTRIM TRIM SUBSTR SUBSTRING "
+        "CONCAT CONCAT_WS LOWER UPPER REPLACE REVERSE LTRIM RTRIM TRIM SUBSTR SUBSTRING "
         "COALESCE IFNULL NULLIF "
     ).split()},
     "LCASE": "LOWER", "UCASE": "UPPER", "BTRIM": "TRIM", "RAND": "RANDOM", "NVL": "COALESCE",
@@ -99,6 +101,31 @@ def _family(argument: exp.Expr) -> str:
     return "<ANY>"
 
 
+# What Dremio documents and this server has not, and why.
+REFUSED: dict[str, str] = {
+    **dict.fromkeys(("AI_CLASSIFY", "AI_COMPLETE", "AI_GENERATE"), "it has no language model"),
+    **dict.fromkeys(("IMAXDIR", "IMINDIR", "MAXDIR", "MINDIR"), "it has no directory columns"),
+    **dict.fromkeys(("HASH", "HASH64"), "the product's hash is not published"),
+    "CONTAINS": "it is for sources of type Elasticsearch only",
+    "LIST_FILES": "read the folder as a promoted table",
+    "LAST_QUERY_ID": "a statement over REST has no session",
+    "TOASCII": "use CONVERT_FROM or ENCODE",
+}
+
+
+def is_known(name: str) -> bool:
+    """Does Dremio have a function of this name, as far as this server knows?"""
+    upper = name.upper()
+    if any(upper in table for table in (BUILD, SAME, AGGREGATES, WINDOWS, _SESSION, REFUSED)):
+        return True
+    return ALIASES.get(upper, upper) in MACROS and upper not in INTERNAL
+
+
+# Answered from the session or by the grammar (translate.py), not by a call.
+_SESSION = {"USER", "QUERY_USER", "SESSION_USER", "CURRENT_USER", "SYSTEM_USER", "CURRENT_SCHEMA", "TABLE", "UNNEST",
+            "VALUES", "IN", "EXISTS"}  # fmt: skip
+
+
 def translate_call(name: str, arguments: Arguments) -> exp.Expr:
     """The DuckDB expression of one Dremio call whose arguments are translated already."""
     upper = name.upper()
@@ -110,6 +137,8 @@ def translate_call(name: str, arguments: Arguments) -> exp.Expr:
         return call(aggregate, *arguments)
     if upper in WINDOWS:
         return _window(upper, arguments)
+    if reason := REFUSED.get(upper):
+        raise UnsupportedError(f"{upper} is not supported by this server: {reason}.")
     macro = ALIASES.get(upper, upper)
     if macro in MACROS and upper not in INTERNAL:
         return call(f"fn_{macro.lower()}", *arguments)
@@ -170,12 +199,27 @@ def _timestampdiff(name: str, a: Arguments) -> exp.Expr:
 
 
 def _date_add(name: str, a: Arguments) -> exp.Expr:
+    """DATE_ADD and DATE_SUB: days keep a DATE, an interval gives a TIMESTAMP."""
+    _count(name, a, 2)
+    sign = -1 if name == "DATE_SUB" else 1
+    if isinstance(a[1], exp.Interval):
+        return call("fn_date_plus_interval", a[0], _step(a[1], sign))
+    return call("fn_date_plus_days", a[0], exp.Neg(this=exp.paren(a[1])) if sign < 0 else a[1])
+
+
+def _step(interval: exp.Interval, sign: int) -> exp.Expr:
+    unit = interval_unit(interval)
+    amount = exp.Neg(this=exp.paren(interval.this)) if sign < 0 else interval.this
+    whole = "BIGINT" if unit in ("SECOND", "MINUTE", "HOUR", "MILLISECOND") else "INTEGER"
+    return call(_UNITS[unit], cast(amount, whole))
+
+
+def _date_diff(name: str, a: Arguments) -> exp.Expr:
+    """Less an interval or a number of days; between two dates or timestamps an interval."""
     _count(name, a, 2)
     if isinstance(a[1], exp.Interval):
-        unit = interval_unit(a[1])
-        amount = a[1].this
-        return add_interval(a[0], exp.Neg(this=exp.paren(amount)) if name == "DATE_SUB" else amount, unit)
-    return add_interval(a[0], exp.Neg(this=exp.paren(a[1])) if name == "DATE_SUB" else a[1], "DAY")
+        return call("fn_date_plus_interval", a[0], _step(a[1], -1))
+    return call("fn_date_less", a[0], a[1])
 
 
 def interval_unit(interval: exp.Interval) -> str:
@@ -201,9 +245,17 @@ def _parse(kind: str) -> Callable[[str, Arguments], exp.Expr]:
 def _to_char(name: str, a: Arguments) -> exp.Expr:
     _count(name, a, 2)
     mask = _text(a[1], "The format of TO_CHAR")
-    if re.fullmatch(r"[#0,.$%E9-]+", mask):
-        raise UnsupportedError("TO_CHAR of a number is not supported by this server.")
+    if re.search(r"[#0]", mask) and not re.search(r"[A-DF-Za-df-z]", mask):
+        return call("fn_format_number", a[0], exp.Literal.string(mask))
     return call("fn_format_date", a[0], exp.Literal.string(strftime_mask(mask)))
+
+
+def _unix_timestamp(name: str, a: Arguments) -> exp.Expr:
+    _count(name, a, 0, 1, 2)
+    if len(a) == 2:
+        mask = exp.Literal.string(strptime_mask(_text(a[1], "The format of UNIX_TIMESTAMP")))
+        return call("fn_unix_timestamp", call("fn_parse_timestamp", a[0], mask))
+    return call("fn_unix_timestamp", a[0] if a else exp.CurrentTimestamp())
 
 
 def _date_trunc(name: str, a: Arguments) -> exp.Expr:
@@ -240,21 +292,78 @@ def _today(name: str, a: Arguments) -> exp.Expr:
     return exp.CurrentDate()
 
 
+_INTEGERS = ("INT", "BIGINT", "INT_BE", "BIGINT_BE", "BOOLEAN_BYTE")
+_FLOATS = ("FLOAT", "DOUBLE", "FLOAT_BE", "DOUBLE_BE")
+_MOMENTS = {"DATE_EPOCH": "date", "TIMESTAMP_EPOCH": "date", "TIME_EPOCH": "time"}
+_RESULTS = {"INT": "INTEGER", "FLOAT": "FLOAT", "BOOLEAN_BYTE": "BOOLEAN", "DATE_EPOCH": "DATE"}
+
+
 def _convert_from(name: str, a: Arguments) -> exp.Expr:
-    _count(name, a, 2)
-    encoding = _text(a[1], "The encoding of CONVERT_FROM").upper()
+    _count(name, a, 2, 3)
+    encoding = _text(a[1], f"The encoding of {name}").upper()
+    kind = exp.Literal.string(encoding)
+    plain = encoding.removesuffix("_BE")
+    if len(a) == 3:
+        if encoding not in ("UTF8", "UTF-8"):
+            raise ParseError(f"3-argument convert_from only supported for utf8 encoding. Instead, got {encoding}")
+        return call("fn_convert_replaceutf8", a[0], a[2])
     if encoding in ("UTF8", "UTF-8"):
         return call("DECODE", a[0])
+    if encoding == "JSON":
+        return _from_json(a[0])
+    if encoding in _INTEGERS:
+        return cast(call("py_unpack_integer", a[0], kind), _RESULTS.get(plain, "BIGINT"))
+    if encoding in _FLOATS:
+        return cast(call("py_unpack_float", a[0], kind), _RESULTS.get(plain, "DOUBLE"))
+    if plain in _MOMENTS:
+        value = call(f"fn_unpack_{_MOMENTS[plain]}", a[0], kind)
+        return cast(value, "DATE") if plain == "DATE_EPOCH" else value
     raise UnsupportedError(f"CONVERT_FROM with [{encoding}] is not supported by this server.")
+
+
+def _from_json(value: exp.Expr) -> exp.Expr:
+    """The type is the text's, so the text must be known when the query is planned."""
+    try:
+        return _of_json(json.loads(_text(value, "The text of CONVERT_FROM(..., 'JSON')")))
+    except json.JSONDecodeError as error:
+        raise ValidationError(f"Failure converting from JSON: {error}") from None
+
+
+def _of_json(value: object) -> exp.Expr:
+    if value is None:
+        return exp.Null()
+    if isinstance(value, bool):
+        return exp.true() if value else exp.false()
+    if isinstance(value, int):
+        return cast(exp.Literal.number(str(value)), "BIGINT")
+    if isinstance(value, float):
+        return cast(exp.Literal.number(repr(value)), "DOUBLE")
+    if isinstance(value, str):
+        return exp.Literal.string(value)
+    if isinstance(value, list):
+        return exp.Array(expressions=[_of_json(item) for item in value])
+    assert isinstance(value, dict)
+    fields = [
+        exp.PropertyEQ(this=exp.to_identifier(key, quoted=True), expression=_of_json(item))
+        for key, item in value.items()
+    ]
+    return exp.Struct(expressions=fields)
 
 
 def _convert_to(name: str, a: Arguments) -> exp.Expr:
     _count(name, a, 2)
     encoding = _text(a[1], "The encoding of CONVERT_TO").upper()
+    kind = exp.Literal.string(encoding)
     if encoding in ("UTF8", "UTF-8"):
         return call("ENCODE", a[0])
-    if encoding in ("JSON", "COMPACTJSON"):
+    if encoding in ("JSON", "COMPACTJSON", "SIMPLEJSON"):
         return call("ENCODE", cast(call("TO_JSON", a[0]), "VARCHAR"))
+    if encoding in _INTEGERS:
+        return call("fn_pack_integer", a[0], kind)
+    if encoding in _FLOATS:
+        return call("fn_pack_float", a[0], kind)
+    if (plain := encoding.removesuffix("_BE")) in _MOMENTS:
+        return call(f"fn_pack_{_MOMENTS[plain]}", a[0], kind)
     raise UnsupportedError(f"CONVERT_TO with [{encoding}] is not supported by this server.")
 
 
@@ -290,9 +399,12 @@ BUILD: dict[str, Callable[[str, Arguments], exp.Expr]] = {
     "CURRENT_DATE": _today,
     "CURRENT_TIME": lambda name, a: exp.CurrentTime(),
     "CURRENT_TIMESTAMP": _now,
+    "LOCALTIME": lambda name, a: exp.CurrentTime(),
     "LOCALTIMESTAMP": _now,
+    "TRANSACTION_TIMESTAMP": _now,
     "CURRENT_DATE_UTC": _today,
     "DATE_ADD": _date_add,
+    "DATE_DIFF": _date_diff,
     "DATE_PART": _date_part,
     "DATE_SUB": _date_add,
     "DATE_TRUNC": _date_trunc,
@@ -311,5 +423,5 @@ BUILD: dict[str, Callable[[str, Arguments], exp.Expr]] = {
     "TO_DATE": _parse("date"),
     "TO_TIME": _parse("time"),
     "TO_TIMESTAMP": _parse("timestamp"),
-    "UNIX_TIMESTAMP": lambda name, a: call("fn_unix_timestamp", a[0] if a else exp.CurrentTimestamp()),
+    "UNIX_TIMESTAMP": _unix_timestamp,
 }

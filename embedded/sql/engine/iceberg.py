@@ -41,6 +41,7 @@ from pyiceberg.partitioning import (
 from pyiceberg.schema import Schema
 from pyiceberg.table import Table, Transaction
 from pyiceberg.table.metadata import TableMetadata
+from pyiceberg.table.sorting import UNSORTED_SORT_ORDER, NullOrder, SortDirection, SortField, SortOrder
 from pyiceberg.transforms import (
     BucketTransform,
     DayTransform,
@@ -105,6 +106,18 @@ def partition_spec(schema: Schema, terms: Sequence[PartitionTerm]) -> PartitionS
     return PartitionSpec(*fields)
 
 
+def sort_order(schema: Schema, columns: Sequence[str]) -> SortOrder:
+    """The Iceberg order of LOCALSORT BY: ascending, nulls last, as Dremio writes it."""
+    fields: list[SortField] = []
+    for column in columns:
+        try:
+            source = schema.find_field(column, case_sensitive=False)
+        except ValueError:
+            raise ValidationError(f"Sort column '{column}' is not found in the table's columns") from None
+        fields.append(SortField(source.field_id, IdentityTransform(), SortDirection.ASC, NullOrder.NULLS_LAST))
+    return SortOrder(*fields, order_id=1) if fields else UNSORTED_SORT_ORDER
+
+
 def transform_of(term: PartitionTerm) -> Transform[Any, Any]:
     if term.transform in ("bucket", "truncate"):
         if term.argument < 1:
@@ -132,26 +145,29 @@ class Writer:
         self.schema = metadata.schema()
         self.spec = metadata.spec()
         self.io = io
+        self.sort = [
+            self.schema.find_field(field.source_id).name
+            for field in _current_order(metadata).fields
+            if isinstance(field.transform, IdentityTransform)
+        ]
         self.written: list[str] = []  # every key begun, also when the statement fails
         database.allow_s3([metadata.location + "/"], access)
 
-    def write(self, sql: str, sort: Sequence[str] = ()) -> Written:
+    def write(self, sql: str) -> Written:
         """Run a query whose columns are the table's, in order, and store its rows. No file when there are none."""
         if self.spec.is_unpartitioned():
-            order = f" ORDER BY {', '.join(quote(s) for s in sort)}" if sort else ""
-            return self._collect(
-                [(self._copy(f"{sql}{order}" if not sort else f"SELECT * FROM ({sql}){order}"), Record())]
-            )
-        return self._partitioned(sql, sort)
+            order = ", ".join(f"{quote(s)} NULLS LAST" for s in self.sort)
+            return self._collect([(self._copy(f"SELECT * FROM ({sql}) ORDER BY {order}" if order else sql), Record())])
+        return self._partitioned(sql)
 
-    def _partitioned(self, sql: str, sort: Sequence[str]) -> Written:
+    def _partitioned(self, sql: str) -> Written:
         columns = [self.schema.find_field(field.source_id) for field in self.spec.fields]
         keys = [
             _key_sql(field.transform, quote(column.name))
             for field, column in zip(self.spec.fields, columns, strict=True)
         ]
         names = ", ".join(quote(f.name) for f in self.schema.fields)
-        order = ", ".join(["p_id", *(quote(s) for s in sort)])
+        order = ", ".join(["p_id", *(f"{quote(s)} NULLS LAST" for s in self.sort)])
         # Sorted by partition, the later WHERE of each one touches only its own row groups.
         table = self.job.temporary(
             f"SELECT {names}, dense_rank() OVER (ORDER BY {', '.join(keys)}) AS p_id FROM ({sql}) ORDER BY {order}"
@@ -170,6 +186,7 @@ class Writer:
     def _copy(self, sql: str) -> tuple[str, int]:
         uri = f"{self.metadata.location}/data/{uuid.uuid4()}.parquet"
         self.written.append(uri)
+        self.job.files.append(uri)
         ids = ", ".join(f"{quote(f.name)}: {_ids(f.field_id, f.field_type)}" for f in self.schema.fields)
         rows = self.job.rows(
             f"COPY ({sql}) TO {literal(uri)} (FORMAT parquet, COMPRESSION zstd, ROW_GROUP_SIZE {_ROW_GROUP}, "
@@ -211,6 +228,11 @@ class Writer:
     def discard(self) -> None:
         """After a failure before the commit: no table knows these files."""
         delete_quietly(self.io, self.written)
+
+
+def _current_order(metadata: TableMetadata) -> SortOrder:
+    found = (order for order in metadata.sort_orders if order.order_id == metadata.default_sort_order_id)
+    return next(found, UNSORTED_SORT_ORDER)
 
 
 def _ids(field_id: int, field_type: IcebergType) -> str:
@@ -280,6 +302,7 @@ def begin_create(dataset: IcebergTable, schema: pa.Schema, layout: Layout) -> Tr
     """Stage a table: nothing is visible before the transaction commits."""
     iceberg = iceberg_schema(schema)
     spec = partition_spec(iceberg, layout.partition)
+    order = sort_order(iceberg, layout.sort)
     properties = {"write.parquet.compression-codec": "zstd"}
     properties |= {
         k: str(v) for k, v in layout.options.items() if k.startswith(("write.", "commit.", "history.", "gc."))
@@ -293,7 +316,12 @@ def begin_create(dataset: IcebergTable, schema: pa.Schema, layout: Layout) -> Tr
         # names, and readers that cache by name (DuckDB does) would see the dropped table's rows.
         location = f"{usual.table_metadata.location.rstrip('/')}-{uuid.uuid4().hex}"
         return dataset.catalog.create_table_transaction(
-            dataset.identifier, iceberg, location=location, partition_spec=spec, properties=properties
+            dataset.identifier,
+            iceberg,
+            location=location,
+            partition_spec=spec,
+            sort_order=order,
+            properties=properties,
         )
     except TableAlreadyExistsError:
         raise already_exists(dataset) from None
@@ -306,7 +334,7 @@ def already_exists(dataset: IcebergTable) -> ValidationError:
 
 
 def append(transaction: Transaction, files: Iterable[DataFile], job_id: str) -> None:
-    with transaction.update_snapshot(snapshot_properties=_stamp(job_id)).fast_append() as update:
+    with transaction.update_snapshot(snapshot_properties=stamp(job_id)).fast_append() as update:
         for file in files:
             update.append_data_file(file)
 
@@ -318,7 +346,7 @@ def replace(
     transaction: Transaction, old: Iterable[DataFile], new: Iterable[DataFile], job_id: str, *, same_rows: bool = False
 ) -> None:
     """One overwrite snapshot: `old` files out, `new` files in."""
-    properties = _stamp(job_id) | ({SAME_ROWS: "true"} if same_rows else {})
+    properties = stamp(job_id) | ({SAME_ROWS: "true"} if same_rows else {})
     with transaction.update_snapshot(snapshot_properties=properties).overwrite() as update:
         for file in old:
             update.delete_data_file(file)
@@ -326,7 +354,8 @@ def replace(
             update.append_data_file(file)
 
 
-def _stamp(job_id: str) -> dict[str, str]:
+def stamp(job_id: str) -> dict[str, str]:
+    """The mark by which `landed` finds a job's own snapshot again."""
     return {"dremio-job-id": job_id} if job_id else {}
 
 

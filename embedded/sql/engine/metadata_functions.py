@@ -9,7 +9,7 @@ import pyarrow as pa
 from pyiceberg.table import Table
 from sqlglot import exp
 
-from embedded.sql.datasets import Dataset, FileTable, IcebergTable, Path, SystemTable
+from embedded.sql.datasets import Catalog, Dataset, FileTable, IcebergTable, Path, PostgresQuery, SystemTable
 from embedded.sql.engine.relations import dotted, load_table
 from embedded.sql.engine.tokens import Cursor
 from embedded.sql.errors import ParseError, UnsupportedError, ValidationError
@@ -42,8 +42,6 @@ def named_table(call: exp.Expr, resolve: Resolve) -> FileTable:
         call = call.expression
     if not isinstance(call, exp.Anonymous):
         raise ParseError("Failure parsing the query. A table function must be written TABLE(function(...)).")
-    if call.name.upper() == "EXTERNAL_QUERY":
-        raise UnsupportedError("external_query is not supported by this server.")
     options: dict[str, object] = {}
     for argument in call.expressions:
         if not isinstance(argument, exp.Kwarg) or not isinstance(argument.expression, (exp.Literal, exp.Boolean)):
@@ -61,6 +59,22 @@ def named_table(call: exp.Expr, resolve: Resolve) -> FileTable:
         raise ValidationError(f"Unknown format type [{kind}]")
     merged = {**dataset.format_options, **options}
     return dataclasses.replace(dataset, format=names[kind], format_options=merged)  # type: ignore[arg-type]
+
+
+def external_query(call: exp.Expr, catalog: Catalog) -> PostgresQuery | None:
+    """source.external_query('select ... in the words of the source'); None for anything else."""
+    if not isinstance(call, exp.Dot) or not isinstance(call.expression, exp.Anonymous):
+        return None
+    function = call.expression
+    if function.name.upper() != "EXTERNAL_QUERY" or isinstance(call.this, exp.Dot):
+        return None
+    if len(function.expressions) != 1 or not function.expressions[0].is_string:
+        raise ValidationError("No match found for function signature EXTERNAL_QUERY(<ANY>)")
+    source = call.this.name
+    dsn = catalog.external_source(source)
+    if dsn is None:
+        raise UnsupportedError(f"Source [{source}] does not support external_query.")
+    return PostgresQuery((source, "external_query"), dsn, function.expressions[0].name)
 
 
 def _timestamp(milliseconds: list[int | None]) -> pa.Array:

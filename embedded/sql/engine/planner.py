@@ -12,18 +12,19 @@ import pyarrow as pa
 from sqlglot import exp
 
 from embedded.sql import acting
-from embedded.sql.datasets import Catalog, Dataset, Materialization, Path, SystemTable, View
+from embedded.sql.datasets import Catalog, Dataset, Materialization, Path, SystemTable, UserFunction, View
 from embedded.sql.engine.blocks import Flattener, Leaf, digest, lowered
 from embedded.sql.engine.database import Job
-from embedded.sql.engine.datatypes import quote
+from embedded.sql.engine.datatypes import duckdb_type, parse_type, quote
 from embedded.sql.engine.dialect import parse_expression, parse_query
-from embedded.sql.engine.metadata_functions import metadata_table, named_table
+from embedded.sql.engine.metadata_functions import external_query, metadata_table, named_table
 from embedded.sql.engine.relations import Reader, Relation, Version, dotted, empty_select
 from embedded.sql.engine.settle import settle
 from embedded.sql.engine.stored import stored_relation
 from embedded.sql.engine.substitution import Ledger, Substitution, inline_ctes, names_in
 from embedded.sql.engine.tables import resolve, version_of
 from embedded.sql.engine.translate import Moment, name_columns, render, rewrite, vet
+from embedded.sql.engine.user_functions import call_in_from, expand
 from embedded.sql.errors import ParseError, ValidationError
 
 MAX_DEPTH = 40  # of views over views
@@ -90,7 +91,12 @@ class Plan:
         while isinstance(tree, exp.Subquery) and not any(v for k, v in tree.args.items() if k != "this"):
             tree = tree.this  # parentheses around the whole
         vet(tree)
+        return self.body(tree, context)
+
+    def body(self, tree: exp.Expr, context: Path) -> str:
+        """The same for a query that is checked already; the tree is used up."""
         name_columns(tree)
+        tree = expand(self.catalog, tree, context)
         if self._substitution is not None:
             inline_ctes(tree)
         self.resolve(tree, context)
@@ -126,7 +132,7 @@ class Plan:
         """
         tree = parse_expression(sql)
         vet(tree)
-        holder = exp.Paren(this=tree)
+        holder = exp.Paren(this=expand(self.catalog, tree, context))
         self.resolve(holder, context)
         if names:
             _shorten_columns(holder, names)
@@ -257,8 +263,26 @@ class Plan:
         def look_up(path: Path) -> Dataset:
             return resolve(self.catalog, path, context)
 
-        resolved = metadata_table(inner, look_up) or named_table(inner, look_up)
+        called = call_in_from(self.catalog, inner, context)
+        if called is not None:
+            return self._called(key, *called)
+        resolved = metadata_table(inner, look_up) or external_query(inner, self.catalog) or named_table(inner, look_up)
         return self._keep(key, resolved, None)
+
+    def _called(self, key: Key, function: UserFunction, query: exp.Expr) -> Source:
+        """The rows of a user's table function, under the names and types that it declares."""
+        assert not isinstance(function.returns, str)
+        name = self.job.fresh_name()
+        self.sources[key] = source = Source(name, function.path, View(function.path, function.body), None)
+        vet(query)
+        inner = self.body(query, function.context)
+        columns = ", ".join(
+            f"CAST(c{i} AS {duckdb_type(parse_type(kind))}) AS {quote(column)}"
+            for i, (column, kind) in enumerate(function.returns)
+        )
+        sql = f"SELECT {columns} FROM ({numbered(inner, len(function.returns))})"
+        self.definitions.append(Definition(name, sql, sql))
+        return source
 
     # Reflections ------------------------------------------------------------------------------------------------
 

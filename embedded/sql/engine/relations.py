@@ -13,9 +13,9 @@ from pyiceberg.exceptions import NoSuchTableError, RESTError
 from pyiceberg.io.pyarrow import schema_to_pyarrow
 from pyiceberg.table.snapshots import Snapshot
 
-from embedded.sql.datasets import FileTable, IcebergTable, Path, PostgresTable, S3Access, SystemTable
+from embedded.sql.datasets import FileTable, IcebergTable, Path, PostgresQuery, PostgresTable, S3Access, SystemTable
 from embedded.sql.engine.datatypes import duckdb_type, literal, normalise, parse_type, quote
-from embedded.sql.engine.postgres import scan_postgres
+from embedded.sql.engine.postgres import query_postgres, scan_postgres
 from embedded.sql.errors import DataReadError, NotFound, SqlError, UnsupportedError, ValidationError
 
 if TYPE_CHECKING:
@@ -62,7 +62,7 @@ class Reader:
         self._loaded: dict[Path, Table] | None = None  # None: every look is a fresh one
 
     def read(
-        self, dataset: FileTable | IcebergTable | PostgresTable | SystemTable, version: Version | None
+        self, dataset: FileTable | IcebergTable | PostgresTable | PostgresQuery | SystemTable, version: Version | None
     ) -> Relation:
         if isinstance(dataset, IcebergTable):
             return self.iceberg(dataset, version)
@@ -72,6 +72,8 @@ class Reader:
             return self.files(dataset)
         if isinstance(dataset, PostgresTable):
             return scan_postgres(self.database, self.job, dataset)
+        if isinstance(dataset, PostgresQuery):
+            return self.arrow(query_postgres(dataset))
         return self.arrow(dataset.data)
 
     def arrow(self, data: pa.Table) -> Relation:
@@ -160,6 +162,8 @@ def snapshot_of(table: Table, path: Path, version: Version | None) -> Snapshot |
         return snapshot
     if version.kind == "TIMESTAMP":
         return _snapshot_at(table, path, version.value)
+    if version.kind in ("COMMIT", "REFERENCE"):
+        raise UnsupportedError(f"Source {path[0]} does not support versioning.")
     snapshot = table.snapshot_by_name(version.value)
     if snapshot is None:
         raise ValidationError(f"Requested {version.kind} {version.value} not found on table '{dotted(path)}'")

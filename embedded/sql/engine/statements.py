@@ -137,6 +137,39 @@ class AlterColumn:
 
 
 @dataclass(frozen=True)
+class AlterPartition:
+    """ADD or DROP PARTITION FIELD: only what is written afterwards is laid out anew, as in Iceberg."""
+
+    path: Path
+    term: PartitionTerm
+    add: bool
+
+
+@dataclass(frozen=True)
+class SetProperties:
+    """SET or UNSET TBLPROPERTIES; a value None removes the property."""
+
+    path: Path
+    properties: tuple[tuple[str, str | None], ...]
+
+
+@dataclass(frozen=True)
+class SetSort:
+    """LOCALSORT BY: the order of rows inside the files written from now on; no column: no order."""
+
+    path: Path
+    columns: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class SetPrimaryKey:
+    """ADD or DROP PRIMARY KEY. Dremio does not enforce it; Iceberg's identifier fields hold it."""
+
+    path: Path
+    columns: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class RefreshMetadata:
     """Options: files, partitions, promotion (AUTO|AVOID), update (FORCE|LAZY), missing (DELETE|MAINTAIN)."""
 
@@ -193,9 +226,20 @@ class DropFolder:
 
 @dataclass(frozen=True)
 class Show:
-    what: Literal["SCHEMAS", "TABLES", "VIEWS"]
+    what: Literal["SCHEMAS", "TABLES", "VIEWS", "FUNCTIONS"]
     within: Path = ()
     like: str | None = None
+
+
+@dataclass(frozen=True)
+class ShowCreate:
+    what: Literal["TABLE", "VIEW"]
+    path: Path
+
+
+@dataclass(frozen=True)
+class ShowProperties:
+    path: Path
 
 
 @dataclass(frozen=True)
@@ -223,14 +267,117 @@ class Rollback:
 
 @dataclass(frozen=True)
 class Vacuum:
+    """EXPIRE SNAPSHOTS."""
+
     path: Path
     older_than: str | None
     retain_last: int | None
 
 
 @dataclass(frozen=True)
-class Optimize:
+class RemoveOrphans:
+    """VACUUM TABLE ... REMOVE ORPHAN FILES: what lies in the table's place and no snapshot knows."""
+
     path: Path
+    older_than: str | None
+    location: str | None = None
+
+
+@dataclass(frozen=True)
+class VacuumCatalog:
+    source: str
+    exclude: tuple[Path, ...] = ()
+
+
+@dataclass(frozen=True)
+class Optimize:
+    """Sizes in MiB; None: Dremio's defaults. `where` limits the partitions."""
+
+    path: Path
+    manifests: bool = False
+    target_mb: int = 256
+    min_mb: int | None = None
+    max_mb: int | None = None
+    min_files: int = 5
+    where: str | None = None
+
+
+@dataclass(frozen=True)
+class CopyInto:
+    """COPY INTO: files of a source into an Iceberg table. `location` is the path after @."""
+
+    path: Path
+    location: Path
+    files: tuple[str, ...] = ()
+    regex: str | None = None
+    format: Literal["csv", "json", "parquet"] | None = None
+    options: Mapping[str, object] = field(default_factory=dict)
+    select: tuple[str, ...] = ()  # the expressions of FROM (SELECT ... FROM '@...'); $1 is the first column
+
+
+@dataclass(frozen=True)
+class Parameter:
+    name: str
+    type: pa.DataType
+    default: str | None = None
+
+
+@dataclass(frozen=True)
+class CreateFunction:
+    """A scalar function when `returns` is a type, a tabular one when it is columns."""
+
+    path: Path
+    parameters: tuple[Parameter, ...]
+    returns: pa.DataType | tuple[ColumnDefinition, ...]
+    body: str
+    replace: bool = False
+    if_not_exists: bool = False
+
+
+@dataclass(frozen=True)
+class DropFunction:
+    path: Path
+    if_exists: bool
+
+
+@dataclass(frozen=True)
+class DescribeFunction:
+    path: Path
+
+
+@dataclass(frozen=True)
+class SetOption:
+    """ALTER SYSTEM or SESSION SET; a value None is RESET, the name None all of them."""
+
+    scope: Literal["SYSTEM", "SESSION"]
+    name: str | None
+    value: object | None
+
+
+@dataclass(frozen=True)
+class Versioned:
+    """A command on branches, tags or commits: only a versioned source can obey it."""
+
+    command: str
+    source: Path
+
+
+@dataclass(frozen=True)
+class Account:
+    """CREATE, ALTER and DROP of users and roles, handed to the catalog when it knows them."""
+
+    verb: Literal["CREATE", "ALTER", "DROP"]
+    kind: Literal["USER", "ROLE"]
+    name: str
+    password: str | None = field(default=None, repr=False)
+
+
+@dataclass(frozen=True)
+class GrantRole:
+    revoke: bool
+    role: str
+    grantee_type: Literal["USER", "ROLE"]
+    grantee: str
 
 
 @dataclass(frozen=True)
@@ -246,8 +393,10 @@ class Grant:
 
 
 Statement = (
-    Query | CreateView | DropView | CreateTable | DropTable | Insert | Delete | Update | Merge | Truncate | AddColumns
-    | DropColumn | AlterColumn | RefreshMetadata | ForgetMetadata | CreateReflection | DropReflection | SetAcceleration
-    | RefreshReflections | EnableDefaultReflection | CreateFolder | DropFolder | Show | Describe | Explain | Use
-    | Rollback | Vacuum | Optimize | Grant
+    Query | CreateView | DropView | CreateTable | DropTable | Insert | Delete | Update | Merge | Truncate | CopyInto
+    | AddColumns | DropColumn | AlterColumn | AlterPartition | SetProperties | SetSort | SetPrimaryKey
+    | RefreshMetadata | ForgetMetadata | CreateReflection | DropReflection | SetAcceleration | RefreshReflections
+    | EnableDefaultReflection | CreateFolder | DropFolder | CreateFunction | DropFunction | DescribeFunction | Show
+    | ShowCreate | ShowProperties | Describe | Explain | Use | SetOption | Rollback | Vacuum | RemoveOrphans
+    | VacuumCatalog | Optimize | Versioned | Account | Grant | GrantRole
 )  # fmt: skip

@@ -8,6 +8,8 @@ from embedded.sql.datasets import Catalog, Dataset, Path
 from embedded.sql.engine.relations import Version
 from embedded.sql.errors import NotFound, ParseError
 
+_VERSIONS = ("SNAPSHOT", "TIMESTAMP", "BRANCH", "TAG", "COMMIT", "REFERENCE")
+
 
 def resolve(catalog: Catalog, path: Path, context: Path) -> Dataset:
     """Look a path up; a schema quoted as one identifier with dots ("a.b"."t") is what SQLAlchemy clients send."""
@@ -30,7 +32,7 @@ def version_of(node: exp.Table) -> Version | None:
         return None
     kind = {"VERSION": "SNAPSHOT"}.get(version.name, version.name)
     value = version.expression
-    if version.text("kind") != "AS OF" or kind not in ("SNAPSHOT", "TIMESTAMP", "BRANCH", "TAG"):
+    if version.text("kind") != "AS OF" or kind not in _VERSIONS:
         raise ParseError(f"Failure parsing the query. AT {kind} is not supported.")
     if isinstance(value, exp.Cast):
         value = value.this

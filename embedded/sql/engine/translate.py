@@ -37,6 +37,7 @@ _ALLOWED: tuple[type[exp.Expr], ...] = (
     # calls with syntax of their own
     exp.Anonymous, exp.Cast, exp.Extract, exp.StrPosition, exp.Substring, exp.Trim, exp.Floor, exp.Ceil, exp.Filter,
     exp.WithinGroup, exp.IgnoreNulls, exp.RespectNulls, exp.CurrentDate, exp.CurrentTime, exp.CurrentTimestamp,
+    exp.Overlaps,
     exp.CurrentDatetime, exp.CurrentUser, exp.Localtime, exp.Localtimestamp, exp.CurrentTimestampLTZ, exp.SessionUser,
 )  # fmt: skip
 _FORBIDDEN_ARGS: dict[type[exp.Expr], tuple[str, ...]] = {
@@ -60,6 +61,7 @@ class Moment:
 
     now: datetime.datetime  # UTC, without zone, whole milliseconds
     user: str
+    schema: str = ""  # the context, dotted
 
 
 @functools.cache
@@ -138,8 +140,10 @@ def _anonymous(node: exp.Expr, moment: Moment) -> exp.Expr:
     name = node.name
     if isinstance(node.parent, exp.Dot):
         raise calls.unknown_function(f"{node.parent.this.sql()}.{name}", node.expressions)
-    if name.upper() in ("USER", "QUERY_USER", "SESSION_USER", "CURRENT_USER"):
+    if name.upper() in ("USER", "QUERY_USER", "SESSION_USER", "CURRENT_USER", "SYSTEM_USER"):
         return exp.Literal.string(moment.user)
+    if name.upper() == "CURRENT_SCHEMA":
+        return exp.Literal.string(moment.schema)
     if name.upper() == "AVG" and _is_plain_average(node):
         return _average(node.expressions[0])
     new = calls.translate_call(name, list(node.expressions))
@@ -249,6 +253,8 @@ def _cast(node: exp.Expr, moment: Moment) -> exp.Expr:
     target = parse_type(_type_text(to))
     text = duckdb_type(target)
     value = node.this
+    if isinstance(node, exp.TryCast):  # TRY_CONVERT_FROM: a JSON text that is not of the type is NULL
+        return exp.TryCast(this=exp.TryCast(this=value, to=_duck_type("JSON")), to=_duck_type(text))
     if text == "VARCHAR":
         value = calls.call("fn_to_text", value)
         if to.expressions:
@@ -261,6 +267,23 @@ def _cast(node: exp.Expr, moment: Moment) -> exp.Expr:
     if text == "BLOB":
         return calls.call("fn_to_binary", value)
     return calls.cast(value, text)
+
+
+def _duck_type(text: str) -> exp.DataType:
+    return exp.DataType.build(text, dialect="duckdb")
+
+
+def _overlaps(node: exp.Expr, moment: Moment) -> exp.Expr:
+    """(start, end) OVERLAPS (start, end); instead of an end there may be an interval."""
+    periods: list[exp.Expr] = []
+    for side in (node.this, node.expression):
+        if not isinstance(side, exp.Tuple) or len(side.expressions) != 2:
+            raise ParseError("Failure parsing the query. OVERLAPS expects two periods.")
+        start, end = side.expressions
+        if isinstance(end, exp.Interval):
+            end = calls.add_interval(start.copy(), end.this, calls.interval_unit(end))
+        periods += [start, end]
+    return calls.call("fn_overlaps", *periods)
 
 
 def _type_text(data_type: exp.DataType) -> str:
@@ -305,9 +328,13 @@ def _rounded(node: exp.Expr, moment: Moment) -> exp.Expr:
     name = "FLOOR" if isinstance(node, exp.Floor) else "CEIL"
     to = node.args.get("to")
     if to is not None:
-        if name == "CEIL":
-            raise UnsupportedError("CEIL(x TO unit) is not supported by this server.")
-        return calls.call("fn_date_trunc", exp.Literal.string(to.name.lower()), node.this)
+        down = calls.call("fn_date_trunc", exp.Literal.string(to.name.lower()), node.this)
+        if name == "FLOOR":
+            return down
+        unit = calls.interval_unit(exp.Interval(this=exp.Literal.number(1), unit=to))
+        up = calls.add_interval(down.copy(), exp.Literal.number(1), unit)
+        whole = exp.EQ(this=down, expression=node.this.copy())
+        return exp.Case(ifs=[exp.If(this=whole, true=down.copy())], default=up)
     return calls.call(name, *(x for x in (node.this, node.args.get("decimals")) if x is not None))
 
 
@@ -369,6 +396,7 @@ _REWRITES: tuple[tuple[type[exp.Expr] | tuple[type[exp.Expr], ...], Rewrite], ..
     (exp.Column, _column),
     (exp.SimilarTo, _similar),
     (exp.Bracket, _bracket),
+    (exp.Overlaps, _overlaps),
 )  # fmt: skip
 
 

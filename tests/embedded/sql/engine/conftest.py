@@ -22,6 +22,7 @@ from embedded.sql.datasets import (
     Path,
     S3Access,
     Session,
+    UserFunction,
     View,
 )
 from embedded.sql.engine import Engine
@@ -45,6 +46,8 @@ class MemoryCatalog:
     changed: list[Path] = field(default_factory=list)
     calls: list[tuple[object, ...]] = field(default_factory=list)
     made: list[Materialization] = field(default_factory=list)
+    made_functions: dict[Path, UserFunction] = field(default_factory=dict)
+    files: dict[Path, list[str]] = field(default_factory=dict)  # what COPY INTO finds at a place
 
     def add(self, dataset: Dataset) -> None:
         self.datasets[lower(dataset.path)] = dataset
@@ -78,6 +81,29 @@ class MemoryCatalog:
     def drop_view(self, path: Path, *, if_exists: bool) -> None:
         if self.datasets.pop(lower(path), None) is None and not if_exists:
             raise NotFound(f"Unknown view [{'.'.join(path)}].")
+
+    def find_function(self, path: Path, context: Path) -> UserFunction | None:
+        for candidate in ((*context, *path), path):
+            if found := self.made_functions.get(lower(candidate)):
+                return found
+        return None
+
+    def functions(self) -> Sequence[UserFunction]:
+        return list(self.made_functions.values())
+
+    def put_function(self, function: UserFunction, *, replace: bool) -> None:
+        self.made_functions[lower(function.path)] = function
+
+    def drop_function(self, path: Path) -> bool:
+        return self.made_functions.pop(lower(path), None) is not None
+
+    def external_source(self, name: str) -> str | None:
+        return None
+
+    def copy_source(self, location: Path) -> tuple[Sequence[str], S3Access]:
+        if location not in self.files:
+            raise NotFound(f"No files are found in '@{'/'.join(location)}'")
+        return self.files[location], self.access
 
     def table_changed(self, path: Path) -> None:
         self.changed.append(path)
@@ -183,4 +209,6 @@ def bench(shared: Bench) -> Bench:
     shared.catalog.changed.clear()
     shared.catalog.calls.clear()
     shared.catalog.made.clear()
+    shared.catalog.made_functions.clear()
+    shared.catalog.files.clear()
     return Bench(shared.engine, shared.catalog, f"t{uuid.uuid4().hex[:12]}")

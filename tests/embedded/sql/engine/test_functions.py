@@ -88,7 +88,6 @@ CASES: list[tuple[str, str]] = [
     ("POSITION('.' IN 'a.b')", "2"),
     ("POSITION('no' IN 'No')", "0"),
     ("SPLIT_PART('127.0.0.1', '.', 1)", "127"),
-    ("CONTAINS('abc', 'b')", "True"),
     ("STARTS_WITH('ab12', 'ab')", "True"),
     ("ENDS_WITH('abcd', 'cd')", "True"),
     ("ASCII('DREMIO')", "68"),
@@ -157,7 +156,7 @@ CASES: list[tuple[str, str]] = [
     ("DATE_TRUNC('week', DATE '2024-02-29')", "2024-02-26"),
     ("DATE_ADD(DATE '2022-01-01', 2)", "2022-01-03"),
     ("DATE_ADD('2022-01-01', CAST(30 AS INTERVAL DAY))", "2022-01-31 00:00:00"),
-    ("DATE_ADD(DATE '2022-01-01', CAST(1 AS INTERVAL MONTH))", "2022-02-01"),
+    ("DATE_ADD(DATE '2022-01-01', CAST(1 AS INTERVAL MONTH))", "2022-02-01 00:00:00"),
     ("DATE_SUB(DATE '2022-01-01', 1)", "2021-12-31"),
     ("DATE_SUB(TIMESTAMP '2022-01-01 12:00:00', CAST(1 AS INTERVAL HOUR))", "2022-01-01 11:00:00"),
     ("DATEDIFF('1984-02-28', '1983-02-28')", "365"),
@@ -321,10 +320,11 @@ def test_unknown_functions_are_refused_in_calcites_words(bench: Bench, call: str
     "call",
     [
         "CONVERT_FROM(x, 'JSON')",
-        "TO_CHAR(1234, '#,###')",
         "FLATTEN(x), FLATTEN(x)",
         "TO_DATE('x', x)",
-        "CEIL(x TO MONTH)",
+        "HASH(x)",
+        "CONTAINS(x, 'a')",
+        "AI_COMPLETE(x)",
     ],
 )
 def test_what_is_known_and_missing_says_so(bench: Bench, call: str) -> None:

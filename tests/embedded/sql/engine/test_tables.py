@@ -280,7 +280,7 @@ def test_maintenance(bench: Bench, lake: RestCatalog) -> None:
     bench.run("CREATE TABLE $ns.t AS SELECT 0 AS id")
     for number in range(1, 4):
         bench.run(f"INSERT INTO $ns.t VALUES ({number})")
-    result = bench.run("OPTIMIZE TABLE $ns.t").table.to_pylist()[0]
+    result = bench.run("OPTIMIZE TABLE $ns.t (MIN_INPUT_FILES = 2)").table.to_pylist()[0]
     assert (result["rewritten_data_files_count"], result["new_data_files_count"]) == (4, 1)
     assert bench.rows("SELECT id FROM $ns.t ORDER BY id") == [(0,), (1,), (2,), (3,)]
     bench.run("VACUUM TABLE $ns.t EXPIRE SNAPSHOTS OLDER_THAN '2100-01-01 00:00:00' RETAIN_LAST 2")

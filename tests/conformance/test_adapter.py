@@ -48,8 +48,8 @@ class Contract(Columns):
     @pytest.fixture(scope="class")
     def expected_sql(self) -> str:
         return (
-            "create table <model_identifier> ( id integer not null, color text, date_day text ) as ( select id, color,"
-            " date_day from ( -- depends_on: <foreign_key_model_identifier> select 'blue' as color, 1 as id,"
+            "create table <model_identifier> ( id integer not null, color VARCHAR, date_day VARCHAR ) as ("
+            " select id, color, date_day from ( -- depends_on: <foreign_key_model_identifier> select 'blue' as color, 1 as id,"
             " '2019-01-01' as date_day ) as model_subq )"
         )
 
@@ -58,7 +58,7 @@ class Quoted(Columns):
     @pytest.fixture(scope="class")
     def expected_sql(self) -> str:
         return (
-            'create table <model_identifier> ( id integer not null, "from" text not null, date_day text ) as ('
+            'create table <model_identifier> ( id integer not null, "from" varchar not null, date_day varchar ) as ('
             ' select id, "from", date_day from ('
             " select 'blue' as \"from\", 1 as id, '2019-01-01' as date_day ) as model_subq )"
         )

@@ -14,7 +14,7 @@ from sqlglot.errors import ParseError as SqlglotParseError
 from sqlglot.errors import SqlglotError, TokenError
 from sqlglot.parser import Parser
 from sqlglot.parsers.dremio import DremioParser
-from sqlglot.tokenizer_core import TokenType
+from sqlglot.tokenizer_core import Token, TokenType
 
 from embedded.sql.errors import ParseError
 
@@ -113,10 +113,10 @@ def _parse(sql: str, into: type[exp.Expr]) -> exp.Expr:
     return found[0]
 
 
-def _with_rows(words: list[tokens.Token]) -> list[tokens.Token]:
+def _with_rows(words: list[Token]) -> list[Token]:
     """ROW(a INT, ...) is a type; elsewhere (FETCH FIRST ROW ONLY) the word keeps its meaning."""
     return [
-        tokens.Token(TokenType.STRUCT, token.text, token.line, token.col, token.start, token.end)
+        Token(TokenType.STRUCT, token.text, token.line, token.col, token.start, token.end)
         if token.token_type == TokenType.ROW and after is not None and after.token_type == TokenType.L_PAREN
         else token
         for token, after in zip(words, [*words[1:], None], strict=True)

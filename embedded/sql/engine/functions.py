@@ -107,6 +107,7 @@ REFUSED: dict[str, str] = {
     **dict.fromkeys(("IMAXDIR", "IMINDIR", "MAXDIR", "MINDIR"), "it has no directory columns"),
     **dict.fromkeys(("HASH", "HASH64"), "the product's hash is not published"),
     "CONTAINS": "it is for sources of type Elasticsearch only",
+    "IS_MEMBER": "ask sys.membership",
     "LIST_FILES": "read the folder as a promoted table",
     "LAST_QUERY_ID": "a statement over REST has no session",
     "TOASCII": "use CONVERT_FROM or ENCODE",

@@ -22,6 +22,7 @@ import duckdb
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from duckdb.func import FunctionNullHandling
 
 # sys.timezone_abbrevs, as far as people use them: an abbreviation is a fixed offset, never a zone with summer time.
 _ABBREVIATIONS = {
@@ -363,5 +364,9 @@ def register(connection: duckdb.DuckDBPyConnection) -> None:
         connection.create_function(name, function, list(parameters), result)
     # DuckDB's default handling answers NULL for a NULL argument, and takes no NULL as an answer.
     connection.create_function(
-        "py_parse_url", _parse_url, ["VARCHAR", "VARCHAR", "VARCHAR"], "VARCHAR", null_handling="special"
+        "py_parse_url",
+        _parse_url,
+        ["VARCHAR", "VARCHAR", "VARCHAR"],
+        "VARCHAR",
+        null_handling=FunctionNullHandling.SPECIAL,
     )

@@ -347,11 +347,20 @@ def _now(node: exp.Expr, moment: Moment) -> exp.Expr:
     return calls.cast(exp.Literal.string(text), "TIMESTAMP")
 
 
+# DuckDB reads these names as functions of its own when no column has them; not all of them mean the same.
+_BARE = {"USER": "user", "SYSTEM_USER": "user", "QUERY_USER": "user", "CURRENT_SCHEMA": "schema"}
+_NO_COLUMNS = {"CURRENT_CATALOG", "CURRENT_ROLE"}
+
+
 def _column(node: exp.Expr, moment: Moment) -> exp.Expr:
     """USER is a reserved word; only quoted can it name a column."""
     identifier = node.this
-    bare = isinstance(identifier, exp.Identifier) and not identifier.args.get("quoted") and not node.args.get("table")
-    return exp.Literal.string(moment.user) if bare and identifier.name.upper() == "USER" else node
+    if not isinstance(identifier, exp.Identifier) or identifier.args.get("quoted") or node.args.get("table"):
+        return node
+    name = identifier.name.upper()
+    if name in _NO_COLUMNS:
+        raise ValidationError(f"Column '{identifier.name}' not found in any table")
+    return exp.Literal.string(getattr(moment, _BARE[name])) if name in _BARE else node
 
 
 def _user(node: exp.Expr, moment: Moment) -> exp.Expr:

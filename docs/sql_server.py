@@ -14,7 +14,7 @@ from typing import Any, cast
 from embedded.sql.catalog.information_schema import TABLES
 from embedded.sql.catalog.sources import KNOWN_TYPES
 from embedded.sql.catalog.system_tables import SCHEMAS
-from embedded.sql.engine import commands, functions
+from embedded.sql.engine import coverage
 from embedded.sql.rest.app import Endpoint
 from embedded.sql.rest.refused import REFUSED
 from embedded.sql.server import SqlServer
@@ -71,15 +71,15 @@ def _endpoint_rows() -> Iterable[tuple[str, ...]]:
 
 
 def _command_rows() -> Iterable[tuple[str, ...]]:
-    refused = dict.fromkeys(commands.UNSUPPORTED.values(), "refused")
-    known = dict.fromkeys(commands.STATEMENTS, "implemented") | {"SELECT, WITH, VALUES": "implemented"}
-    return [(f"`{words}`", state) for words, state in sorted((known | refused).items())]
+    return [(f"`{form.syntax}`", _state(form.status, form.note)) for form in coverage.FORMS]
 
 
 def _function_rows() -> Iterable[tuple[str, ...]]:
-    tables = (functions.SAME, functions.ALIASES, functions.AGGREGATES, functions.WINDOWS, functions.BUILD)
-    known = {name for table in tables for name in table} | (functions.MACROS - functions.INTERNAL)
-    return [(f"`{name}`", "implemented") for name in sorted(known)]
+    return [(f"`{name}`", _state(*coverage.function_status(name))) for name in coverage.DOCUMENTED]
+
+
+def _state(status: str, note: str) -> str:
+    return f"{status}: {note}" if note else status
 
 
 def render() -> str:

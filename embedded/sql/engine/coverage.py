@@ -216,23 +216,3 @@ def function_status(name: str) -> tuple[Status, str]:
     if name in GRAMMAR or is_known(name):
         return "implemented", ""
     return "refused", "unknown to this server"
-
-
-def command_page() -> list[str]:
-    """Lines of Markdown: the table of commands."""
-    rows = [f"| {f.syntax.replace('|', chr(92) + '|')} | {f.status} | {f.note} |" for f in FORMS]
-    return ["| command | status | note |", "|---|---|---|", *rows]
-
-
-def function_page() -> list[str]:
-    """Lines of Markdown: all that is implemented in one paragraph, then what is not, with reasons."""
-    found = {name: function_status(name) for name in DOCUMENTED}
-    whole = [name for name, (status, _) in found.items() if status == "implemented"]
-    rows = [f"| {name} | {status} | {note} |" for name, (status, note) in found.items() if status != "implemented"]
-    return [
-        f"{len(whole)} of {len(DOCUMENTED)} documented functions are implemented in full: {', '.join(whole)}.",
-        "",
-        "| function | status | note |",
-        "|---|---|---|",
-        *rows,
-    ]

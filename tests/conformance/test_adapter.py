@@ -49,8 +49,8 @@ class Contract(Columns):
     def expected_sql(self) -> str:
         return (
             "create table <model_identifier> ( id integer not null, color VARCHAR, date_day VARCHAR ) as ("
-            " select id, color, date_day from ( -- depends_on: <foreign_key_model_identifier> select 'blue' as color, 1 as id,"
-            " '2019-01-01' as date_day ) as model_subq )"
+            " select id, color, date_day from ( -- depends_on: <foreign_key_model_identifier>"
+            " select 'blue' as color, 1 as id, '2019-01-01' as date_day ) as model_subq )"
         )
 
 

@@ -49,6 +49,10 @@ class Fault:
     after: bool
 
 
+class _Server(ThreadingHTTPServer):
+    request_queue_size = 128  # the usual 5 would refuse some of twenty clients that come at once
+
+
 class Wire:
     """One server on a free port; `answer` gives the healthy reply, faults come before it."""
 
@@ -57,7 +61,7 @@ class Wire:
         self.requests: list[Request] = []
         self.faults: list[Fault] = []
         self._guard = threading.Lock()
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
+        self._server = _Server(("127.0.0.1", 0), self._handler())
         self._server.daemon_threads = True
         threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
 

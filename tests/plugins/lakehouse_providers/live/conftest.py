@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from embedded.postgres import PostgresServer
 
 PROJECT = Path(__file__).resolve().parents[4]
+CLOUD_PROJECT = "3f6a7c1e-0000-4000-8000-000000000001"
 PYTHON = PROJECT / ".venvs" / "embedded" / "bin" / "python"
 
 
@@ -51,6 +52,7 @@ class Server:
     folder: Path
     environment: dict[str, str]
     port: int = field(default_factory=free_port)
+    flight_port: int = 0
     process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -94,9 +96,11 @@ def _database(postgres: PostgresServer, owner: str) -> str:
 def sql_server(
     platform_postgres: PostgresServer, object_store: ObjectStore, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Server]:
-    folder, port = tmp_path_factory.mktemp("sql"), free_port()
+    folder, port, flight_port = tmp_path_factory.mktemp("sql"), free_port(), free_port()
     settings = {
         "PORT": str(port),
+        "FLIGHT_PORT": str(flight_port),
+        "CLOUD_PROJECT": CLOUD_PROJECT,
         "DATABASE_URL": _database(platform_postgres, "sqlserver"),
         "ADMIN_USER": "admin",
         "ADMIN_PASSWORD": "dremio123",
@@ -110,7 +114,7 @@ def sql_server(
         "FAULTS": '{"backoff_unit": 0.05}',
     }
     environment = {f"LAKEHOUSE_SQL_{name}": value for name, value in settings.items()}
-    server = Server("embedded.sql", "/apiv2/server_status", folder, environment, port)
+    server = Server("embedded.sql", "/apiv2/server_status", folder, environment, port, flight_port)
     server.start()
     yield server
     server.kill()
@@ -138,7 +142,7 @@ def replication_server(platform_postgres: PostgresServer, tmp_path_factory: pyte
 def dremio_connection(sql_server: Server, monkeypatch: pytest.MonkeyPatch) -> Server:
     """The Airflow connection `dremio` leads to our SQL server."""
     fields: dict[str, Any] = {"conn_type": "dremio", "host": "127.0.0.1", "port": sql_server.port, "login": "admin"}
-    fields |= {"password": "dremio123", "extra": {"use_ssl": False, "flight_port": 0}}
+    fields |= {"password": "dremio123", "extra": {"use_ssl": False, "flight_port": sql_server.flight_port}}
     monkeypatch.setenv("AIRFLOW_CONN_DREMIO", json.dumps(fields))
     return sql_server
 

@@ -73,8 +73,8 @@ def test_loading_plugins_leaves_other_modules_alone(tmp_path: Path) -> None:
     code = (
         "import sys; from airflow.plugins_manager import ensure_plugins_loaded; before = dict(sys.modules); "
         "ensure_plugins_loaded(); "
-        "print(sorted(n for n, m in sys.modules.items() if '.' not in n and 'lakehouse' in str(getattr(m, '__file__', ''))"
-        " and n != 'lakehouse_providers'))"
+        "ours = lambda m: 'lakehouse' in str(getattr(m, '__file__', '')); "
+        "print(sorted(n for n, m in sys.modules.items() if '.' not in n and ours(m) and n != 'lakehouse_providers'))"
     )
     out = _in_a_process(code, AIRFLOW_HOME=str(tmp_path), AIRFLOW__CORE__PLUGINS_FOLDER=str(PACKAGE.parent))
     plugins = sorted(path.stem for path in PACKAGE.parent.glob("*.py"))

@@ -155,7 +155,7 @@ class Dremio:
             (r"/catalog/by-path/(.+)", "GET", self._by_path),
             (r"/catalog/([^/]+)/refresh", "POST", self._refresh),
             (r"/catalog/([^/]+)/graph", "GET", self._graph),
-            (r"/catalog/([^/]+)/collaboration/tag", "GET", self._tags),
+            (r"/catalog/([^/]+)/collaboration/(tag|wiki)", "(GET|POST)", self._note),
             (r"/catalog/([^/]+)", "(GET|PUT|POST)", self._entity),
             (r"/dataset/([^/]+)/reflection", "GET", self._of_dataset),
             (r"/reflection/([^/]+)", "(GET|PUT|DELETE)", self._reflection),
@@ -249,9 +249,14 @@ class Dremio:
             return self.reply(404, {"errorMessage": "HTTP 404 Not Found", "moreInfo": ""})
         return self.reply(body={"parents": [{"id": parent} for parent in self.graph.get(identity, [])]})
 
-    def _tags(self, request: Any, identity: str) -> Any:
+    def _note(self, request: Any, identity: str, kind: str) -> Any:
         entity = next(e for e in self.entities.values() if e["id"] == identity)
-        return self.reply(body={"tags": entity.get("tags", [])})
+        there = entity.get(f"{kind}_note") or {"tags": entity.get("tags", []), "text": ""}
+        if request.method == "POST":
+            if request.json.get("version") != there.get("version"):
+                return self.reply(409, {"errorMessage": "changed since", "moreInfo": ""})
+            there = entity[f"{kind}_note"] = {**request.json, "version": f"v{next(self.ids)}"}
+        return self.reply(body=there)
 
     def _of_dataset(self, request: Any, identity: str) -> Any:
         return self.reply(body={"data": [r for r in self.reflections.values() if r["datasetId"] == identity]})

@@ -23,7 +23,7 @@ export AIRFLOW__CORE__LOAD_EXAMPLES := False
 export AIRFLOW__COSMOS__ENABLE_TELEMETRY := False
 export DO_NOT_TRACK := 1
 
-INSTALLED := $(foreach name,airflow dbt embedded conformance,$(VENVS)/$(name)/.installed)
+INSTALLED := $(foreach name,airflow dbt embedded conformance clients,$(VENVS)/$(name)/.installed)
 MANIFEST := $(DBT_PROJECT)/target/manifest.json
 # All but what dbt writes itself.
 DBT_FILES := $(shell find $(DBT_PROJECT) -type f \( -name '*.sql' -o -name '*.yml' -o -name '*.yaml' -o -name '*.csv' -o -name '*.md' \) \
@@ -142,6 +142,8 @@ UV_HERE = UV_PYTHON=$(VENVS)/uv/bin/python $(UV)
 lock: $(VENVS)/uv/.installed ## Resolve pyproject.toml into uv.lock and the requirements files
 	@$(UV_HERE) lock
 	@$(foreach file,$(EXPORTS),$(UV_HERE) export --quiet $($(file)_OPTIONS) --format requirements-txt -o $(file);)
+	@$(UV_HERE) pip compile --quiet --generate-hashes --universal --python-version 3.11 --custom-compile-command "make lock" \
+		--override clients-requirements.in clients-requirements.in -o clients-requirements.txt
 
 .PHONY: lock-check
 lock-check: $(VENVS)/uv/.installed ## Fail if uv.lock or a requirements file is stale
@@ -179,6 +181,16 @@ $(VENVS)/embedded/.installed: embedded-requirements.txt dev-requirements.txt $(V
 
 $(VENVS)/conformance/.installed: conformance-requirements.txt $(VENVS)/uv/.installed
 	$(call install,conformance,conformance-requirements.txt)
+	@touch $@
+
+# pandas 2.1 has no wheel for Python 3.13, nor has Superset 6.1, whose clients these are: there the venv stays empty.
+$(VENVS)/clients/.installed: clients-requirements.txt $(VENVS)/uv/.installed
+	@case "$$($(VENVS)/uv/bin/python -V)" in *" 3.13."*) mkdir -p $(VENVS)/clients; touch $@ ;; esac
+	@[ -e $@ ] || $(MAKE) --no-print-directory $(VENVS)/clients/bin/python
+	@touch $@
+
+$(VENVS)/clients/bin/python: clients-requirements.txt $(VENVS)/uv/.installed
+	$(call install,clients,clients-requirements.txt)
 	@touch $@
 
 # Cosmos reads the manifest: parsing a DAG file then costs 0.02 s and starts no dbt.

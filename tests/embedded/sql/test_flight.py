@@ -5,12 +5,14 @@ from __future__ import annotations
 import datetime as dt
 import decimal
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 import pytest
 from pyarrow import flight
 
+from embedded import certificates
 from embedded.sql.flight import messages, wire
 from tests.embedded.sql.flight_client import FlightClient
 from tests.embedded.sql.process import PASSWORD, USER, Client, SqlProcess, rest_source, until
@@ -199,6 +201,25 @@ def test_wrong_headers_say_what_is_wrong(server: SqlProcess) -> None:
     for headers, words in (({"quoting": "SINGLE"}, "BACK_TICK"), ({"schema": "a..b"}, r"\[a\.\.b\] is not a path")):
         with pytest.raises(flight.FlightError, match=words):
             FlightClient(server.flight_port, headers=headers).table("select 1")
+
+
+def test_tls(make_server: Callable[..., SqlProcess], tmp_path: Path) -> None:
+    files = certificates.ensure(tmp_path)
+    server = make_server(FLIGHT_CERTIFICATE=str(files.certificate), FLIGHT_KEY=str(files.key)).start()
+    trusted = {"tls_root_certs": files.authority.read_bytes()}
+    rpc = FlightClient(server.flight_port, scheme="grpc+tls", **trusted)
+    assert rpc.table("select 1 as a").to_pylist() == [{"a": 1}]
+    unchecked = FlightClient(server.flight_port, scheme="grpc+tls", disable_server_verification=True)
+    assert unchecked.table("select 2 as a").to_pylist() == [{"a": 2}]
+    for wrong in ({"scheme": "grpc+tls"}, {"scheme": "grpc+tcp"}):
+        with pytest.raises(flight.FlightError):
+            FlightClient(server.flight_port, **wrong)
+
+
+def test_a_missing_certificate_is_named(make_server: Callable[..., SqlProcess]) -> None:
+    server = make_server(FLIGHT_CERTIFICATE="/nowhere/cert.pem", FLIGHT_KEY="")
+    assert server.launch().wait(timeout=60) == 2
+    assert "LAKEHOUSE_SQL_FLIGHT_CERTIFICATE must name a PEM file" in server.log.read_text()
 
 
 # Jobs ---------------------------------------------------------------------------------------------------------------

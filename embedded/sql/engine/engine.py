@@ -335,7 +335,7 @@ def _use(run: Run, s: st.Use) -> pa.Table:
     return ok(f"Default schema changed to [{dotted(s.path)}]")
 
 
-READING = (st.Query, st.Show, st.Describe, st.Explain)
+READING = (st.Query, st.Show, st.ShowCreate, st.ShowProperties, st.Describe, st.DescribeFunction, st.Explain)
 _OK, _RECORDS = ok("").schema, records(0).schema
 _FORESEEN: dict[type, pa.Schema] = {
     **dict.fromkeys((st.Insert, st.Delete, st.Update, st.Merge), _RECORDS),

@@ -335,10 +335,10 @@ def _grants(root: Node) -> Iterator[Grant]:
         if len(kinds) != 1:
             raise node.fail("role", "must be given, or user: one of the two")
         privileges = frozenset(text.upper().replace(" ", "_") for text in _texts(node, "privileges"))
-        grant = Grant(_path(node, "on", 1), kinds[0].upper(), node.get(kinds[0], str), privileges)
+        grant = Grant(_path(node, "path", 1), kinds[0].upper(), node.get(kinds[0], str), privileges)
         node.done()
         if (grant.path, grant.kind, grant.grantee) in seen:
-            raise node.fail("on", f"is granted to {grant.grantee!r} twice; write one entry with all privileges")
+            raise node.fail("path", f"is granted to {grant.grantee!r} twice; write one entry with all privileges")
         seen.add((grant.path, grant.kind, grant.grantee))
         yield grant
     root.get("users", Mapping, {})

@@ -81,7 +81,7 @@ def files(client: DremioClient, object_store: ObjectStore, monkeypatch: pytest.M
                     "password": "{{ conn.lake_s3.password }}",
                 }
             },
-            "grants": [{"on": [space], "role": f"reader_{mark}", "privileges": ["SELECT", "alter"]}],
+            "grants": [{"path": [space], "role": f"reader_{mark}", "privileges": ["SELECT", "alter"]}],
         },
         "reader": f"reader_{mark}",
         "all": f"all_{mark}",
@@ -314,7 +314,7 @@ R = {"dataset": ["s", "t"], "name": "r"}
         ("spaces", {"s": ["a", "a"]}, "'s.a' is declared twice"),
         ("spaces", {"s": {"folder": {}}}, r"'s.folder' is not known here"),
         ("access", {"users": {"u": {"password": "plain"}}}, "must refer to an Airflow connection"),
-        ("access", {"grants": [{"on": ["s"], "privileges": ["SELECT"]}]}, "'grants.0..role' must be given"),
+        ("access", {"grants": [{"path": ["s"], "privileges": ["SELECT"]}]}, "'grants.0..role' must be given"),
         ("access", {"roles": {"a": {"roles": ["b"]}, "b": {"roles": ["a"]}}}, "round in a circle"),
         (
             "reflections",

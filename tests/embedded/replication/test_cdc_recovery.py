@@ -19,10 +19,18 @@ from embedded.programs import Child
 from tests.embedded.replication.capture import Capture, capturing, stream
 from tests.embedded.replication.harness import Server, new_database, new_source, until
 
+# The points of most interest by default, all of them with `make verify`.
 SNAPSHOT_POINTS = [
-    "after_snapshot", "mid_append", "before_progress", "mid_range", "mid_snapshot", "before_commit", "before_state",
-]  # fmt: skip
-CHANGE_POINTS = ["mid_append", "after_read", "before_commit", "before_state"]
+    ["mid_range", "before_state"],
+    pytest.param(
+        ["after_snapshot", "mid_append", "before_progress", "mid_range", "mid_snapshot", "before_commit"],
+        marks=pytest.mark.faults,
+    ),
+]
+CHANGE_POINTS = [
+    ["mid_append", "before_state"],
+    pytest.param(["after_read", "before_commit"], marks=pytest.mark.faults),
+]
 
 
 class History:
@@ -86,8 +94,9 @@ def crash(shop: Capture, point: str) -> None:
     shop.server.faults()
 
 
-def test_a_snapshot_that_is_killed_goes_on(shop: Capture) -> None:
-    for seed, point in enumerate(SNAPSHOT_POINTS):
+@pytest.mark.parametrize("points", SNAPSHOT_POINTS, ids=["short", "all"])
+def test_a_snapshot_that_is_killed_goes_on(shop: Capture, points: list[str]) -> None:
+    for seed, point in enumerate(points):
         history = History(shop, seed)
         crash(shop, point)
         history.write(5)
@@ -104,9 +113,10 @@ def test_a_snapshot_that_is_killed_goes_on(shop: Capture) -> None:
         shop.rebuild()
 
 
-def test_changes_that_are_killed_come_again_and_count_once(shop: Capture) -> None:
+@pytest.mark.parametrize("points", CHANGE_POINTS, ids=["short", "all"])
+def test_changes_that_are_killed_come_again_and_count_once(shop: Capture, points: list[str]) -> None:
     shop.sync()
-    for seed, point in enumerate(CHANGE_POINTS):
+    for seed, point in enumerate(points):
         history = History(shop, seed)
         history.write(10)
         before = shop.speed.applied()
@@ -214,18 +224,18 @@ def test_an_idle_source_moves_the_slot_on(shop: Capture) -> None:
 @pytest.mark.faults
 def test_a_slot_that_the_source_threw_away(platform_postgres: Any, tmp_path_factory: pytest.TempPathFactory) -> None:
     """A source with hardly any room for slots: it drops the slot of a reader that stays away, and that is said."""
-    with own_source(tmp_path_factory.mktemp("source"), max_slot_wal_keep_size="1MB") as tight:
-        with (
-            new_source(tight.superuser_dsn, "127.0.0.1", tight.port) as source,
-            new_database(platform_postgres.superuser_dsn) as state,
-            new_database(platform_postgres.superuser_dsn) as url,
-        ):
-            server = Server(state, tmp_path_factory.mktemp("server") / "server.log").start()
-            try:
-                with capturing(server, source, url) as capture:
-                    _lose_and_rebuild(capture)
-            finally:
-                server.stop()
+    with (
+        own_source(tmp_path_factory.mktemp("source"), max_slot_wal_keep_size="1MB") as tight,
+        new_source(tight.superuser_dsn, "127.0.0.1", tight.port) as source,
+        new_database(platform_postgres.superuser_dsn) as state,
+        new_database(platform_postgres.superuser_dsn) as url,
+    ):
+        server = Server(state, tmp_path_factory.mktemp("server") / "server.log").start()
+        try:
+            with capturing(server, source, url) as capture:
+                _lose_and_rebuild(capture)
+        finally:
+            server.stop()
 
 
 @contextmanager

@@ -136,7 +136,7 @@ def test_an_iceberg_folder_stands_at_its_refresh(
     client.run(f"create table {lake}.folded as select 1 as id")
     client.create(s3_source(object_store, "store", "/" + object_store.warehouse.removeprefix("s3://").strip("/")))
     folders = [child["path"][-1] for child in client.entity("store", prefix)["children"]]
-    (folder,) = [name for name in folders if name.startswith("folded")]
+    (folder,) = [name for name in folders if name.startswith("folded-")]
     status, answer = promote(client, ("store", prefix, folder), type="Iceberg")
     assert status == 200, answer
     client.run(f"insert into {lake}.folded select 2")

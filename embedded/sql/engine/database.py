@@ -10,6 +10,7 @@ import hashlib
 import importlib.util
 import re
 import threading
+import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -75,6 +76,8 @@ class Job:
         self.interrupted = False
         self.on_start: Callable[[], None] | None = None  # told once, before the first statement
         self.files: list[str] = []  # data files this statement writes: no orphans yet
+        self.snapshots: set[int] = set()  # Iceberg snapshots this statement reads
+        self.started = time.time()
         self._temporary: list[str] = []
         self._count = 0
 
@@ -202,6 +205,14 @@ class Database:
             job.interrupted = True
             job.connection.interrupt()
             return True
+
+    def readers(self, own: Job) -> tuple[float | None, set[int]]:
+        """When the oldest other running statement began (seconds since 1970), and the snapshots that they all read."""
+        with self._lock:
+            others = [job for job in self._live if job is not own]
+            return min((job.started for job in others), default=None), {
+                s for job in others for s in list(job.snapshots)
+            }
 
     def files_in_flight(self) -> set[str]:
         """What running statements have written and not yet committed."""

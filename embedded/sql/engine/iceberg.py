@@ -153,21 +153,24 @@ class Writer:
         self.written: list[str] = []  # every key begun, also when the statement fails
         database.allow_s3([metadata.location + "/"], access)
 
-    def write(self, sql: str) -> Written:
-        """Run a query whose columns are the table's, in order, and store its rows. No file when there are none."""
-        if self.spec.is_unpartitioned():
-            order = ", ".join(f"{quote(s)} NULLS LAST" for s in self.sort)
-            return self._collect([(self._copy(f"SELECT * FROM ({sql}) ORDER BY {order}" if order else sql), Record())])
-        return self._partitioned(sql)
+    def write(self, sql: str, sort: Sequence[str] = ()) -> Written:
+        """Run a query whose columns are the table's, in order, and store its rows. No file when there are none.
 
-    def _partitioned(self, sql: str) -> Written:
+        `sort`: columns that order the rows inside files, instead of the table's own sort order.
+        """
+        order = ", ".join(f"{quote(s)} NULLS LAST" for s in (sort or self.sort))
+        if self.spec.is_unpartitioned():
+            return self._collect([(self._copy(f"SELECT * FROM ({sql}) ORDER BY {order}" if order else sql), Record())])
+        return self._partitioned(sql, order)
+
+    def _partitioned(self, sql: str, order: str) -> Written:
         columns = [self.schema.find_field(field.source_id) for field in self.spec.fields]
         keys = [
             _key_sql(field.transform, quote(column.name))
             for field, column in zip(self.spec.fields, columns, strict=True)
         ]
         names = ", ".join(quote(f.name) for f in self.schema.fields)
-        order = ", ".join(["p_id", *(f"{quote(s)} NULLS LAST" for s in self.sort)])
+        order = ", ".join(x for x in ("p_id", order) if x)
         # Sorted by partition, the later WHERE of each one touches only its own row groups.
         table = self.job.temporary(
             f"SELECT {names}, dense_rank() OVER (ORDER BY {', '.join(keys)}) AS p_id FROM ({sql}) ORDER BY {order}"

@@ -135,9 +135,23 @@ def _expired(run: Run, dataset: IcebergTable, table: Table, statement: st.Vacuum
             break
         keep.add(at)
         at = by_id[at].parent_snapshot_id
+    keep |= _in_use(run, table)
     return {
         s.snapshot_id for s in by_id.values() if s.snapshot_id not in keep and s.timestamp_ms < limit.timestamp() * 1000
     }
+
+
+def _in_use(run: Run, table: Table) -> set[int]:
+    """Snapshots that a running statement reads, or may be about to read: those that were current since it began."""
+    began, found = run.engine.database.readers(run.job)
+    if began is None:
+        return found
+    log = sorted(table.history(), key=lambda entry: entry.timestamp_ms)
+    ends = [*(entry.timestamp_ms for entry in log[1:]), None]
+    for entry, end in zip(log, ends, strict=True):
+        if end is None or end >= began * 1000 - 1:
+            found.add(entry.snapshot_id)
+    return found
 
 
 def _useless(table: Table, doomed: set[int]) -> tuple[list[str], dict[str, int]]:

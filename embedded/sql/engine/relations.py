@@ -118,6 +118,7 @@ class Reader:
         version = f"{snapshot.snapshot_id if snapshot else table.metadata.table_uuid}.{iceberg.schema_id}"
         if snapshot is None:
             return Relation(empty_select(schema), schema, None, True, version)
+        self.job.snapshots.add(snapshot.snapshot_id)
         self.database.allow_s3([table.metadata_location, table.location() + "/"], dataset.access)
         self.database.trust_metadata(table.metadata_location, str(table.metadata.table_uuid))
         pinned = "" if is_current else f", snapshot_from_id = {snapshot.snapshot_id}"

@@ -86,6 +86,18 @@ def test_vacuum_keeps_what_a_view_pins_and_what_is_young(bench: Bench) -> None:
         bench.run("VACUUM TABLE $ns.t EXPIRE SNAPSHOTS RETAIN_LAST 0")
 
 
+def test_vacuum_keeps_what_a_running_statement_reads(bench: Bench, lake: RestCatalog) -> None:
+    from embedded.sql.engine.database import NeverSet
+
+    bench.run("CREATE TABLE $ns.t AS SELECT 1 AS id")
+    with bench.engine.database.job("reader", NeverSet()):
+        bench.run("UPDATE $ns.t SET id = 2")
+        bench.run(f"VACUUM TABLE $ns.t EXPIRE SNAPSHOTS {FUTURE}")
+        assert len(lake.load_table((bench.namespace, "t")).snapshots()) == 2
+    bench.run(f"VACUUM TABLE $ns.t EXPIRE SNAPSHOTS {FUTURE}")
+    assert len(lake.load_table((bench.namespace, "t")).snapshots()) == 1
+
+
 def test_orphans_go_and_nothing_else(bench: Bench, lake: RestCatalog) -> None:
     bench.run("CREATE TABLE $ns.t AS SELECT 1 AS id")
     bench.run("INSERT INTO $ns.t VALUES (2)")

@@ -5,7 +5,7 @@
 The same log three times, from three slots: 40 % inserts, 40 % updates, 20 % deletions, 1,000 changes a transaction.
 `recvlogical` throws the messages away; `decode` is our reader up to Arrow batches; `append` adds the records' shape,
 binary COPY and commits into the destination's log with its indexes. They take turns within one run, so that ratios hold
-while the machine is shared; CPU-seconds are of client and server. Memory is the peak of the process that reads.
+while the machine is shared; CPU-seconds, of client and server, depend least on what else it does. Memory is the peak of the process that reads.
 `--latency` then measures a running server: from the API call to the applied LSN, with `--rate` changes a second.
 Everything is started here and taken down again.
 """
@@ -27,6 +27,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from importlib import import_module
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -82,6 +83,10 @@ class Result:
     def rate(self) -> float:
         return self.rows / self.wall
 
+    @property
+    def per_cpu_second(self) -> float:
+        return self.rows / (self.client + self.server)
+
 
 class Stand:
     """Both servers of one run."""
@@ -120,19 +125,24 @@ def cpu(root: int) -> float:
 
 
 def _measured(work: Callable[..., int], connection: Any, arguments: tuple[Any, ...]) -> None:
-    begun = time.perf_counter()
+    import_module("embedded.replication.worker")  # a worker is forked from a process that has done so already
+    connection.send(None)
+    connection.recv()
+    begun, before = time.perf_counter(), time.process_time()
     rows = work(*arguments)
-    usage = resource.getrusage(resource.RUSAGE_SELF)
-    connection.send((rows, time.perf_counter() - begun, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024))
+    wall, client = time.perf_counter() - begun, time.process_time() - before
+    connection.send((rows, wall, client, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024))
 
 
 def in_process(stand: Stand, name: str, work: Callable[..., int], *arguments: Any) -> Result:
-    """Run it in a process of its own; its imports and connections count as CPU, not as time."""
+    """Run it in a process of its own; its imports do not count, its connections do."""
     context = multiprocessing.get_context("spawn")
     here, there = context.Pipe()
-    before = stand.cpu()
     process = context.Process(target=_measured, args=(work, there, arguments))
     process.start()
+    here.recv()
+    before = stand.cpu()
+    here.send(None)
     rows, wall, client, peak = here.recv()
     process.join()
     return Result(name, wall, client, stand.cpu() - before, peak, rows)
@@ -346,6 +356,9 @@ def summary(results: list[Result]) -> dict[str, Any]:
     for name in ("decode", "append"):
         found[f"{name}_per_second"] = round(middle(name, lambda r: r.rate))
         found[f"{name}_ratio"] = round(middle(name, lambda r: r.rate) / base, 3)
+        found[f"{name}_cpu_ratio"] = round(
+            middle(name, lambda r: r.per_cpu_second) / middle("recvlogical", lambda r: r.per_cpu_second), 3
+        )
         found[f"{name}_peak_mb"] = round(max(r.peak_mb for r in results if r.name == name))
     return found
 

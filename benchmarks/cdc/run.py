@@ -4,8 +4,9 @@
 
 The same log three times, from three slots: 40 % inserts, 40 % updates, 20 % deletions, 1,000 changes a transaction.
 `recvlogical` throws the messages away; `decode` is our reader up to Arrow batches; `append` adds the records' shape,
-binary COPY and commits into the destination's log with its indexes. They take turns within one run, so that ratios hold
-while the machine is shared; CPU-seconds, of client and server, depend least on what else it does. Memory is the peak of the process that reads.
+binary COPY and commits into the destination's log with its indexes. They take turns within one run, so that ratios
+hold while the machine is shared; CPU-seconds, of client and server, depend least on what else it does. Memory is the
+peak of the process that reads.
 `--latency` then measures a running server: from the API call to the applied LSN, with `--rate` changes a second.
 Everything is started here and taken down again.
 """

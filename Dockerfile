@@ -10,7 +10,7 @@ RUN pip install --no-cache-dir --no-deps --editable .
 # dbt has its own venv, where include/settings.py looks for it. --no-deps: the file is the complete, hashed set.
 RUN python -m venv .venvs/dbt \
     && .venvs/dbt/bin/pip install --no-cache-dir --no-deps --require-hashes --requirement dbt-requirements.txt \
-    && .venvs/dbt/bin/dbt --quiet parse --project-dir dbt/lakehouse --profiles-dir dbt/lakehouse
+    && .venvs/dbt/bin/dbt --quiet --no-populate-cache compile --no-introspect --select tag:serving --project-dir dbt/lakehouse --profiles-dir dbt/lakehouse >/dev/null
 
 ENV AIRFLOW__COSMOS__ENABLE_TELEMETRY=False \
     DO_NOT_TRACK=1

@@ -106,6 +106,11 @@ test-faults: setup ## Run the long tests: kill every server in the middle of its
 	$(if $(AIRFLOW_TESTS),$(AIRFLOW)/python -m pytest $(AIRFLOW_TESTS) -m faults $(PYTEST_ARGS) || [ $$? = 5 ])
 	$(EMBEDDED)/python -m pytest $(PLATFORM_TESTS) -m faults $(PYTEST_ARGS)
 
+.PHONY: soak
+soak: setup ## Random histories against the real lanes, with kills (SEEDS=200, from FIRST=1000)
+	LAKEHOUSE_SERVING_SEEDS=$(or $(SEEDS),200) LAKEHOUSE_SERVING_FIRST_SEED=$(or $(FIRST),1000) \
+		$(EMBEDDED)/python -m pytest tests/serving/test_histories.py -m "not faults" $(PYTEST_ARGS)
+
 .PHONY: soak-sql
 soak-sql: $(VENVS)/embedded/.installed ## Mixed load on the SQL server with kill -9 every minute (MINUTES=60)
 	SOAK_MINUTES=$(MINUTES) $(EMBEDDED)/python -m pytest tests/embedded/sql/test_soak.py -s $(PYTEST_ARGS)
@@ -193,8 +198,10 @@ $(VENVS)/clients/bin/python: clients-requirements.txt $(VENVS)/uv/.installed
 	$(call install,clients,clients-requirements.txt)
 	@touch $@
 
-# Cosmos reads the manifest: parsing a DAG file then costs 0.02 s and starts no dbt.
+# Cosmos reads the manifest: parsing a DAG file then costs 0.02 s and starts no dbt. Compiled in it are the serving views,
+# which publication pins; no server is asked.
 $(MANIFEST): $(DBT_FILES) $(VENVS)/dbt/.installed
 	@.ci/with-progress "Parsing the dbt project" \
-		$(DBT)/dbt --quiet parse --project-dir $(DBT_PROJECT) --profiles-dir $(DBT_PROJECT)
+		$(DBT)/dbt --quiet --no-populate-cache compile --no-introspect --select tag:serving \
+		--project-dir $(DBT_PROJECT) --profiles-dir $(DBT_PROJECT) >/dev/null
 	@touch $@

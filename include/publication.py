@@ -70,9 +70,26 @@ def datasets(pipeline: str, manifest: Path = DBT_MANIFEST) -> tuple[Dataset, ...
     return tuple(sorted(found, key=lambda dataset: (LAYERS.index(dataset.layer), dataset.name)))
 
 
-def views(dataset: Dataset, snapshot_id: int) -> list[tuple[tuple[str, ...], str]]:
-    """The views of a dataset at one snapshot: path and SELECT. Silver shows good rows, and its quarantine beside."""
-    columns = ", ".join(quote([column]) for column in dataset.columns)
+def dataset_columns(stream: str, manifest: Path = DBT_MANIFEST) -> tuple[str, ...]:
+    """The source's columns of a stream that the dbt project declares, as its bronze view lists them.
+
+    Raises PublicationError when no bronze view ends in the stream's name.
+    """
+    for node in _nodes(manifest):
+        config, columns = node["config"], node["columns"]
+        assert isinstance(config, dict)
+        assert isinstance(columns, dict)
+        if "bronze" in config.get("tags", []) and str(node["name"]).split("_", 1)[1] == stream:
+            return tuple(name for name in columns if not name.startswith("_"))
+    raise PublicationError(f"the dbt project has no bronze view of stream {stream}")
+
+
+def views(dataset: Dataset, snapshot_id: int, extra: Sequence[str] = ()) -> list[tuple[tuple[str, ...], str]]:
+    """The views of a dataset at one snapshot: path and SELECT. Silver shows good rows, and its quarantine beside.
+
+    `extra`: columns of the table that no model declares yet.
+    """
+    columns = ", ".join(quote([column]) for column in (*dataset.columns, *extra))
     base = f"FROM {quote(dataset.table)} AT SNAPSHOT '{int(snapshot_id)}'"
     path = (SPACE, dataset.layer, dataset.name)
     if not dataset.quarantine:

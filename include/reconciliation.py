@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any
 
+from include.fold import Fold
 from include.publication import quote
 from include.source import Totals
 from include.specs.pipeline import Pipeline, Stream
@@ -62,15 +63,47 @@ def silver_sql(stream: Stream) -> str:
     )
 
 
-def bronze_differences(stream: Stream, source: Totals, bronze: Bronze) -> list[str]:
+def log_sql(stream: Stream, fold: Fold) -> str:
+    """One row: keys alive at the fold's position and their money, from the change log in bronze alone."""
+    key = ", ".join(quote([column]) for column in stream.key)
+    money = "".join(f", SUM({quote([column])}) AS {quote([f'money_{column}'])}" for column in stream.money)
+    counted = f'"_epoch" = {fold.epoch} AND "_ab_cdc_commit_lsn" <= {fold.before}'
+    log = quote(("lake", "bronze", f"{stream.name}__changes"))
+    first = quote([stream.key[0]])
+    # Truncations have no key. What came before the last of them does not count.
+    return (
+        f"WITH c AS (SELECT * FROM {log} WHERE {counted}), "
+        f't AS (SELECT "_ab_cdc_commit_lsn" AS a, "_ab_cdc_lsn" AS b FROM c WHERE {first} IS NULL '
+        "ORDER BY 1 DESC, 2 DESC LIMIT 1), "
+        f'v AS (SELECT c.*, ROW_NUMBER() OVER (PARTITION BY {key} ORDER BY "_ab_cdc_commit_lsn" DESC, '
+        f'"_ab_cdc_lsn" DESC) AS _version FROM c WHERE {first} IS NOT NULL) '
+        f"SELECT COUNT(*) AS row_count{money} FROM v LEFT JOIN t ON 1 = 1 "
+        'WHERE _version = 1 AND "_ab_cdc_deleted_at" IS NULL AND (a IS NULL OR "_ab_cdc_commit_lsn" > a '
+        'OR ("_ab_cdc_commit_lsn" = a AND "_ab_cdc_lsn" > b))'
+    )
+
+
+def folded_differences(stream: Stream, log: Mapping[str, Any], silver: Mapping[str, Any]) -> list[str]:
+    """Empty when silver, its quarantine included, is the log at the position: keys and money."""
+    names = ["row_count", *(f"money_{column}" for column in stream.money)]
+    return [
+        f"{stream.name}: {name} is {log[name]} in the change log, {silver[name]} in silver"
+        for name in names
+        if Decimal(str(log[name] or 0)) != Decimal(str(silver[name] or 0))
+    ]
+
+
+def bronze_differences(stream: Stream, source: Totals, bronze: Bronze, *, captured: bool = False) -> list[str]:
     """Empty when the source at bronze's position has exactly bronze's keys.
+
+    `captured`: the change log knows what was deleted, and silver is compared with that; too many is no difference then.
 
     A row changed after the sync stands above the position at the source and below it in bronze: `moved` counts those.
     Rows deleted at the source since are unknown to a cursor sync, so bronze may only be short, never checked for excess
     beyond them when the stream is incremental.
     """
     expected = source.rows + source.moved
-    if bronze.keys == expected:
+    if bronze.keys == expected or (captured and bronze.keys > expected):
         return []
     gap = bronze.keys - expected
     word = "too many" if gap > 0 else "missing"

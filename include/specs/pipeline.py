@@ -31,6 +31,30 @@ class Stream:
 
 
 @dataclass(frozen=True)
+class Speed:
+    """Change data capture of some streams into the change log. `source`, `destination`: their names in Airbyte.
+
+    owner: the Airflow connection of the role that owns the tables and may publish them.
+    wait: how long a batch run waits for the log before it falls back. grace: how long log rows and snapshots outlive
+    the publication that no longer needs them; longer than the longest query. freshness: from a commit to readers.
+    log_max_bytes, log_max_age: limits of the log; above them retail_speed alerts.
+    """
+
+    connection: str
+    source: str
+    destination: str
+    owner: str
+    publication: str
+    slot: str
+    streams: tuple[str, ...]
+    wait: dt.timedelta
+    grace: dt.timedelta
+    freshness: dt.timedelta
+    log_max_bytes: int
+    log_max_age: dt.timedelta
+
+
+@dataclass(frozen=True)
 class Group:
     """Streams that one Airbyte connection replicates together, in one snapshot of the source."""
 
@@ -55,10 +79,17 @@ class Pipeline:
     bronze_source: str
     bronze_retention_days: int
     groups: tuple[Group, ...]
+    speed: Speed | None = None
 
     @cached_property
     def streams(self) -> tuple[Stream, ...]:
         return tuple(stream for group in self.groups for stream in group.streams)
+
+    @cached_property
+    def cdc_streams(self) -> tuple[Stream, ...]:
+        """The streams whose changes the speed lane captures."""
+        names = self.speed.streams if self.speed else ()
+        return tuple(stream for stream in self.streams if stream.name in names)
 
     def bronze_path(self, stream: Stream) -> tuple[str, ...]:
         """The promoted folder of a stream in Dremio."""
@@ -90,6 +121,36 @@ def _group(name: str, node: Node) -> Group:
     return group
 
 
+def _speed(node: Node) -> Speed:
+    speed = Speed(
+        connection=node.name("connection"),
+        source=node.name("source"),
+        destination=node.name("destination"),
+        owner=node.name("owner"),
+        publication=node.name("publication"),
+        slot=node.name("slot"),
+        streams=node.names("streams"),
+        wait=dt.timedelta(minutes=node.get("wait_minutes", int)),
+        grace=dt.timedelta(minutes=node.get("grace_minutes", int)),
+        freshness=dt.timedelta(seconds=node.get("freshness_seconds", int)),
+        log_max_bytes=node.get("log_max_mb", int) * 1_000_000,
+        log_max_age=dt.timedelta(hours=node.get("log_max_hours", int)),
+    )
+    node.done()
+    return speed
+
+
+def _check_speed(node: Node, pipeline: Pipeline) -> None:
+    if pipeline.speed is None:
+        return
+    unknown = set(pipeline.speed.streams) - {stream.name for stream in pipeline.streams}
+    if unknown:
+        raise node.fail("speed.streams", f"names {', '.join(sorted(unknown))}; every CDC stream belongs to a group too")
+    whole = [stream.name for stream in pipeline.cdc_streams if not stream.incremental]
+    if whole:
+        raise node.fail("speed.streams", f"names {', '.join(whole)}; a full refresh knows its deletes without a log")
+
+
 def load(name: str, folder: Path = PIPELINES) -> Pipeline:
     """Loads `<folder>/<name>.yaml`. Raises SpecError naming file and field."""
     node = read(folder / f"{name}.yaml")
@@ -109,12 +170,14 @@ def load(name: str, folder: Path = PIPELINES) -> Pipeline:
         bronze_source=node.name("bronze_source"),
         bronze_retention_days=node.get("bronze_retention_days", int),
         groups=tuple(_group(group, child) for group, child in node.children("groups").items()),
+        speed=_speed(node.child("speed")) if node.get("speed", dict, None) is not None else None,
     )
     if pipeline.name != name:
         raise node.fail("name", f"must equal the file's name {name!r}")
     names = [stream.name for stream in pipeline.streams]
     if len(names) != len(set(names)):
         raise node.fail("groups", "names a stream twice; a stream belongs to one group")
+    _check_speed(node, pipeline)
     source.done()
     node.done()
     return pipeline

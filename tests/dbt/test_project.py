@@ -80,11 +80,22 @@ def test_published_models_are_silver_and_gold(models):
 
 def test_every_model_lies_where_its_layer_says(models):
     for node in models.values():
-        layer = next(tag for tag in node["config"]["tags"] if tag in ("bronze", "silver", "gold"))
+        layer = next(tag for tag in node["config"]["tags"] if tag in ("bronze", "silver", "gold", "serving"))
         place = (node["database"], node["schema"])
         assert place == (("lakehouse", "build") if node["name"] == "sales_lines" else
                          ("lakehouse", "bronze") if layer == "bronze" else ("lake", layer))  # fmt: skip
         assert "retail" in node["config"]["tags"]
+
+
+def test_every_captured_stream_has_its_serving_views(manifest, models):
+    captured = yaml.safe_load((PROJECT / "include" / "pipelines" / "retail.yaml").read_text(encoding="utf-8"))["speed"]
+    for stream in captured["streams"]:
+        for kind in ("", "_batch", "_speed"):
+            assert models[f"serving_{stream}{kind}"]["config"]["materialized"] == "serving_view"
+        assert models[stream]["config"]["meta"]["changes"] == stream
+    sources = {(source["source_name"], source["name"]) for source in manifest["sources"].values()}
+    assert {("changes", f"{stream}__changes") for stream in captured["streams"]} <= sources
+    assert {("speed", f"{stream}_latest") for stream in captured["streams"]} <= sources
 
 
 def test_telemetry_is_off():

@@ -16,7 +16,8 @@ select
     b."_airbyte_raw_id",
     b."_airbyte_extracted_at",
     b."_airbyte_generation_id",
-    b."_airbyte_meta"['sync_id'] as "_sync_id"
+    b."_airbyte_meta"['sync_id'] as "_sync_id",
+    cast(null as bigint) as "_ab_cdc_commit_lsn"
 from {{ source('retail', stream) }} as b
 where
     b."_airbyte_meta"['sync_id'] in (

@@ -12,9 +12,18 @@
   - those for which `recheck` holds in silver: their judgement hangs on other entities,
   - in a backfill those whose business time lies in the interval, in any version.
   The last two are recomputed from all of their versions.
+
+  `stream`: its changes are captured. In mode unified the log decides (macros/fold.sql). In mode batch, once the log has
+  been folded, only new cursor rows are merged: recomputing from cursor rows would let versions and deletes that only
+  the log knew come back.
 #}
-{% macro newest_versions(bronze, key, cursor, business_time=none, recheck=none, whole=false) -%}
-  {%- if whole or not is_lake_built() -%}
+{% macro newest_versions(bronze, key, cursor, business_time=none, recheck=none, whole=false, stream=none) -%}
+  {%- set fold = fold_of(stream) -%}
+  {%- if is_unified(stream) -%}
+    {{ folded_versions(stream, key, business_time, recheck) }}
+  {%- elif fold is not none and fold.watermark > 0 -%}
+    {{ fresh_newest_versions(bronze, key, cursor, fold.from_job) }}
+  {%- elif whole or not is_lake_built() -%}
     {{ all_newest_versions(bronze, key, cursor) }}
   {%- else -%}
     {%- set silver = silver_state(bronze, recheck) -%}

@@ -1,7 +1,8 @@
 {#
   A table that grows by key (silver entities). The model gives new versions of some keys, see newest_versions(): first
   CREATE TABLE AS, from then on staged in a temporary table and merged in one commit; nothing at all when the model says
-  that it is idle. Keys are never deleted, except by var full_rebuild, where the model gives all of them.
+  that it is idle. Keys are deleted by the change log (meta.changes, the stream's name; macros/fold.sql), and by var
+  full_rebuild, where the model gives all of them.
   Config: unique_key (list), meta.business_time (column; needed for backfills of the entity), partition_by (large ones:
   a MERGE rewrites the files that it touches).
 #}
@@ -26,7 +27,12 @@
       {{ exceptions.raise_compiler_error(problem) }}
     {%- endif -%}
     {%- set merged = lake_merge_rows(target_relation, tmp, key, columns) -%}
-    {%- set deleted = lake_delete_vanished(target_relation, tmp, key) if is_full_rebuild() else 0 -%}
+    {%- set deleted = 0 -%}
+    {%- if is_full_rebuild() -%}
+      {%- set deleted = lake_delete_vanished(target_relation, tmp, key) -%}
+    {%- elif is_unified(config.meta_get('changes')) -%}
+      {%- set deleted = lake_delete_folded(target_relation, tmp, key, config.meta_get('changes')) -%}
+    {%- endif -%}
     {%- do adapter.drop_relation(tmp) -%}
     {%- set message = 'MERGE ' ~ merged ~ (', DELETE ' ~ deleted if deleted else '') -%}
   {%- endif -%}
@@ -42,6 +48,9 @@
 {% macro lake_missing_in_bronze(target_relation, tmp, key) -%}
   {%- set business_time = config.meta_get('business_time') -%}
   {%- set whole = is_full_rebuild() -%}
+  {%- if whole and is_unified(config.meta_get('changes')) -%}
+    {{ return(none) }}
+  {%- endif -%}
   {%- if (whole and not var('allow_shrink')) or (not whole and is_backfill() and business_time) -%}
     {%- set missing -%}
       select t.{{ key[0] }} from {{ target_relation }} as t

@@ -72,7 +72,7 @@
   {{ return([key] if key is string else key) }}
 {%- endmacro %}
 
-{# Staged rows that the table lacks or has differently. The sync alone is no difference: a cursor that includes its last
+{# Staged rows that the table lacks or has differently. The sync (or the commit) alone is no difference: a cursor that includes its last
    value delivers the same rows again in every sync, and that must neither write nor make gold stale. #}
 {% macro lake_changed_rows(target_relation, tmp, key, columns) -%}
 select s.*
@@ -80,7 +80,7 @@ from {{ tmp }} as s
 left join {{ target_relation }} as t on {{ lake_key_matches(key, 's', 't') }}
 where
     t.{{ key[0] }} is null
-    {%- for column in columns if column | replace('"', '') not in key + ['_sync_id'] %}
+    {%- for column in columns if column | replace('"', '') not in key + ['_sync_id', '_commit_lsn'] %}
     or s.{{ column }} is distinct from t.{{ column }}
     {%- endfor %}
 {%- endmacro %}

@@ -20,7 +20,9 @@ select
     i.coupon_disc,
     i.coupon_match_disc,
     i.list_value,
-    i._sync_id + o._sync_id + coalesce(p._sync_id, 0) as _sync_ids
+    -- Each version of a row has its own number: the log's position, or the sync where only that is known.
+    coalesce(i._commit_lsn, i._sync_id) + coalesce(o._commit_lsn, o._sync_id)
+    + coalesce(p._commit_lsn, p._sync_id, 0) as _sync_ids
 from {{ ref('order_items') }} as i
 inner join {{ ref('orders') }} as o on i.order_id = o.order_id and o._quarantine_reason is null
 left join {{ ref('products') }} as p on i.product_id = p.product_id and p._quarantine_reason is null

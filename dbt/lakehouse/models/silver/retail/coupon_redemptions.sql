@@ -1,4 +1,4 @@
-{{ config(materialized='lake_merge', unique_key=['redemption_id'], meta={'business_time': 'redeemed_on'}) }}
+{{ config(materialized='lake_merge', unique_key=['redemption_id'], meta={'changes': 'coupon_redemptions', 'business_time': 'redeemed_on'}) }}
 
 {% set rules = [
     {'code': 'unknown_household', 'when': 'known_household_id is null', 'points': 20, 'quarantine': true},
@@ -13,8 +13,19 @@
 with newest as (
     {{ newest_versions(
         ref('retail_coupon_redemptions'), key=['redemption_id'], cursor='updated_at', business_time='redeemed_on',
-        recheck="_quality_issues like '%unknown_%' or _quality_issues like '%untargeted_%'"
+        recheck="_quality_issues like '%unknown_%' or _quality_issues like '%untargeted_%'",
+        stream='coupon_redemptions'
     ) }}
+),
+
+typed as (
+    select
+        {{- typed_list('coupon_redemptions') }}
+        {{- extra_columns('coupon_redemptions') }}
+        _airbyte_extracted_at,
+        _sync_id,
+        _ab_cdc_commit_lsn
+    from newest
 ),
 
 known_coupons as (
@@ -27,22 +38,14 @@ known_coupons as (
 
 judged as (
     select
-        cast(n.redemption_id as bigint) as redemption_id,
-        cast(n.household_id as bigint) as household_id,
-        cast(n.coupon_upc as bigint) as coupon_upc,
-        cast(n.campaign_id as bigint) as campaign_id,
-        cast(n.redeemed_on as date) as redeemed_on,
-        n.created_at,
-        n.updated_at,
-        n._airbyte_extracted_at,
-        n._sync_id,
+        n.*,
         h.household_id as known_household_id,
         c.campaign_id as known_campaign_id,
         c.start_date,
         c.end_date,
         k.coupon_upc as known_coupon_upc,
         t.household_id as targeted_household_id
-    from newest as n
+    from typed as n
     left join {{ ref('households') }} as h on n.household_id = h.household_id and h._quarantine_reason is null
     left join {{ ref('campaigns') }} as c on n.campaign_id = c.campaign_id and c._quarantine_reason is null
     left join known_coupons as k on n.coupon_upc = k.coupon_upc and n.campaign_id = k.campaign_id
@@ -58,6 +61,8 @@ select
     redeemed_on,
     created_at,
     updated_at,
+    {{- extra_columns('coupon_redemptions') }}
     {{ quality(rules) }},
-    _sync_id
+    _sync_id,
+    _ab_cdc_commit_lsn as _commit_lsn
 from judged

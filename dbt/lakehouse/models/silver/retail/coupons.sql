@@ -1,4 +1,4 @@
-{{ config(materialized='lake_merge', unique_key=['coupon_upc', 'product_id', 'campaign_id']) }}
+{{ config(materialized='lake_merge', unique_key=['coupon_upc', 'product_id', 'campaign_id'], meta={'changes': 'coupons'}) }}
 
 {% set rules = [
     {'code': 'unknown_campaign', 'when': 'known_campaign_id is null', 'points': 20, 'quarantine': true},
@@ -8,21 +8,26 @@
 with newest as (
     {{ newest_versions(
         ref('retail_coupons'), key=['coupon_upc', 'product_id', 'campaign_id'], cursor='updated_at',
-        recheck="_quality_issues like '%unknown_%'"
+        recheck="_quality_issues like '%unknown_%'",
+        stream='coupons'
     ) }}
+),
+
+typed as (
+    select
+        {{- typed_list('coupons') }}
+        {{- extra_columns('coupons') }}
+        _sync_id,
+        _ab_cdc_commit_lsn
+    from newest
 ),
 
 judged as (
     select
-        cast(n.coupon_upc as bigint) as coupon_upc,
-        cast(n.product_id as bigint) as product_id,
-        cast(n.campaign_id as bigint) as campaign_id,
-        n.created_at,
-        n.updated_at,
-        n._sync_id,
+        n.*,
         c.campaign_id as known_campaign_id,
         p.product_id as known_product_id
-    from newest as n
+    from typed as n
     left join {{ ref('campaigns') }} as c on n.campaign_id = c.campaign_id and c._quarantine_reason is null
     left join {{ ref('products') }} as p on n.product_id = p.product_id and p._quarantine_reason is null
 )
@@ -33,6 +38,8 @@ select
     campaign_id,
     created_at,
     updated_at,
+    {{- extra_columns('coupons') }}
     {{ quality(rules) }},
-    _sync_id
+    _sync_id,
+    _ab_cdc_commit_lsn as _commit_lsn
 from judged

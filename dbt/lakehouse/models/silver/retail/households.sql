@@ -1,4 +1,4 @@
-{{ config(materialized='lake_merge', unique_key=['household_id']) }}
+{{ config(materialized='lake_merge', unique_key=['household_id'], meta={'changes': 'households'}) }}
 
 {% set known = [
     'age_range', 'income_range', 'home_ownership', 'marital_status', 'household_size', 'household_composition',
@@ -12,22 +12,15 @@
 ] %}
 
 with newest as (
-    {{ newest_versions(ref('retail_households'), key=['household_id'], cursor='updated_at') }}
+    {{ newest_versions(ref('retail_households'), key=['household_id'], cursor='updated_at', stream='households') }}
 ),
 
 typed as (
     select
-        cast(household_id as bigint) as household_id,
-        {{ standard_text('age_range') }} as age_range,
-        {{ standard_text('income_range') }} as income_range,
-        {{ standard_text('home_ownership') }} as home_ownership,
-        {{ standard_text('marital_status') }} as marital_status,
-        {{ standard_text('household_size') }} as household_size,
-        {{ standard_text('household_composition') }} as household_composition,
-        {{ standard_text('kids_count') }} as kids_count,
-        created_at,
-        updated_at,
-        _sync_id
+        {{- typed_list('households') }}
+        {{- extra_columns('households') }}
+        _sync_id,
+        _ab_cdc_commit_lsn
     from newest
 )
 
@@ -53,6 +46,8 @@ select
     coalesce({{ known | join(', ') }}) is not null as has_demographics,
     created_at,
     updated_at,
+    {{- extra_columns('households') }}
     {{ quality(rules) }},
-    _sync_id
+    _sync_id,
+    _ab_cdc_commit_lsn as _commit_lsn
 from typed

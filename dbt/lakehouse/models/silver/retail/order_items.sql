@@ -2,7 +2,7 @@
     materialized='lake_merge',
     unique_key=['order_item_id'],
     partition_by=['month(ordered_at)'],
-    meta={'business_time': 'ordered_at'}
+    meta={'changes': 'order_items', 'business_time': 'ordered_at'}
 ) }}
 
 {% set nothing_sold = 'quantity = 0 and sales_value = 0' %}
@@ -25,27 +25,18 @@ with newest as (
     {{ newest_versions(
         ref('retail_order_items'), key=['order_item_id'], cursor='updated_at', business_time='ordered_at',
         recheck="_quality_issues like '%orphan_order%' or _quality_issues like '%unknown_product%' or order_id in (
-            select o.order_id from " ~ ref('orders') ~ " as o where o._quarantine_reason is not null)"
+            select o.order_id from " ~ ref('orders') ~ " as o where o._quarantine_reason is not null)",
+        stream='order_items'
     ) }}
 ),
 
 typed as (
     select
-        cast(order_item_id as bigint) as order_item_id,
-        cast(order_id as bigint) as order_id,
-        cast(line_number as integer) as line_number,
-        cast(product_id as bigint) as product_id,
-        cast(quantity as integer) as quantity,
-        cast(sales_value as decimal(12, 2)) as sales_value,
-        cast(retail_disc as decimal(12, 2)) as retail_disc,
-        cast(coupon_disc as decimal(12, 2)) as coupon_disc,
-        cast(coupon_match_disc as decimal(12, 2)) as coupon_match_disc,
-        cast("week" as integer) as sales_week,
-        ordered_at,
-        created_at,
-        updated_at,
+        {{- typed_list('order_items') }}
+        {{- extra_columns('order_items') }}
         _airbyte_extracted_at,
-        _sync_id
+        _sync_id,
+        _ab_cdc_commit_lsn
     from newest
 ),
 
@@ -76,6 +67,8 @@ select
     ordered_at,
     created_at,
     updated_at,
+    {{- extra_columns('order_items') }}
     {{ quality(rules) }},
-    _sync_id
+    _sync_id,
+    _ab_cdc_commit_lsn as _commit_lsn
 from judged

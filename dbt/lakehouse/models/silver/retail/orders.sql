@@ -1,4 +1,4 @@
-{{ config(materialized='lake_merge', unique_key=['order_id'], meta={'business_time': 'ordered_at'}) }}
+{{ config(materialized='lake_merge', unique_key=['order_id'], meta={'changes': 'orders', 'business_time': 'ordered_at'}) }}
 
 {% set rules = [
     {'code': 'missing_household', 'when': 'household_id is null', 'points': 20, 'quarantine': true},
@@ -13,20 +13,18 @@
 with newest as (
     {{ newest_versions(
         ref('retail_orders'), key=['order_id'], cursor='updated_at', business_time='ordered_at',
-        recheck="_quality_issues like '%unknown_%'"
+        recheck="_quality_issues like '%unknown_%'",
+        stream='orders'
     ) }}
 ),
 
 typed as (
     select
-        cast(order_id as bigint) as order_id,
-        cast(household_id as bigint) as household_id,
-        cast(store_id as bigint) as store_id,
-        ordered_at,
-        created_at,
-        updated_at,
+        {{- typed_list('orders') }}
+        {{- extra_columns('orders') }}
         _airbyte_extracted_at,
-        _sync_id
+        _sync_id,
+        _ab_cdc_commit_lsn
     from newest
 ),
 
@@ -48,6 +46,8 @@ select
     cast(ordered_at as date) as order_date,
     created_at,
     updated_at,
+    {{- extra_columns('orders') }}
     {{ quality(rules) }},
-    _sync_id
+    _sync_id,
+    _ab_cdc_commit_lsn as _commit_lsn
 from judged

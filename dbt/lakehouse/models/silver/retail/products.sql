@@ -1,4 +1,4 @@
-{{ config(materialized='lake_merge', unique_key=['product_id']) }}
+{{ config(materialized='lake_merge', unique_key=['product_id'], meta={'changes': 'products'}) }}
 
 {% set rules = [
     {'code': 'missing_department', 'when': 'department is null', 'points': 20},
@@ -8,21 +8,15 @@
 ] %}
 
 with newest as (
-    {{ newest_versions(ref('retail_products'), key=['product_id'], cursor='updated_at') }}
+    {{ newest_versions(ref('retail_products'), key=['product_id'], cursor='updated_at', stream='products') }}
 ),
 
 typed as (
     select
-        cast(product_id as bigint) as product_id,
-        cast(manufacturer_id as bigint) as manufacturer_id,
-        {{ standard_text('department') }} as department,
-        {{ standard_text('brand') }} as brand,
-        {{ standard_text('product_category') }} as product_category,
-        {{ standard_text('product_type') }} as product_type,
-        {{ standard_text('package_size') }} as package_size,
-        created_at,
-        updated_at,
-        _sync_id
+        {{- typed_list('products') }}
+        {{- extra_columns('products') }}
+        _sync_id,
+        _ab_cdc_commit_lsn
     from newest
 )
 
@@ -37,6 +31,8 @@ select
     package_size,
     created_at,
     updated_at,
+    {{- extra_columns('products') }}
     {{ quality(rules) }},
-    _sync_id
+    _sync_id,
+    _ab_cdc_commit_lsn as _commit_lsn
 from typed

@@ -1,0 +1,1 @@
+{{ serving_batch('campaign_households') }}

@@ -1,0 +1,1 @@
+{{ serving_unified('order_items') }}

@@ -1,0 +1,1 @@
+{{ serving_speed('order_items') }}

@@ -1,0 +1,56 @@
+"""What a run folds: from positions alone, and by the rule."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from include.fold import FoldError, Pin, Position, Read, as_environment, decide, from_xcom
+
+READ = Read(before=100, after=120, job=7)
+LOG = Position(epoch=3, snapshot=50, applied=130, job_id=40)
+PIN = Pin(watermark=80, epoch=3, job=5, snapshot_id=11, mode="unified")
+
+
+def test_a_complete_log_is_folded_to_the_position_before_the_sync():
+    fold = decide("orders", READ, LOG, PIN, "")
+    assert (fold.mode, fold.watermark, fold.before, fold.after) == ("unified", 80, 100, 120)
+    assert fold.published_watermark == 100
+    assert (fold.from_job, fold.job, fold.pinned_snapshot) == (5, 7, 11)
+
+
+def test_never_below_the_newest_snapshot():
+    """Below it the log may have a gap: the slot may have been lost while the run waited."""
+    fold = decide("orders", READ, Position(3, 125, 130, 40), PIN, "")
+    assert (fold.before, fold.after) == (125, 125)
+
+
+def test_another_epoch_is_folded_whole():
+    fold = decide("orders", READ, Position(4, 90, 130, 41), PIN, "")
+    assert (fold.watermark, fold.epoch, fold.before) == (0, 4, 100)
+
+
+@pytest.mark.parametrize(("log", "waited"), [(None, ""), (LOG, "the log was not complete after 600 s")])
+def test_without_the_log_cursor_rows_and_a_reason(log, waited):
+    fold = decide("orders", READ, log, PIN, waited)
+    assert (fold.mode, fold.published_watermark, fold.epoch) == ("batch", 80, 3)
+    assert fold.reason
+
+
+def test_a_backfill_moves_nothing():
+    fold = decide("orders", None, LOG, PIN, "")
+    assert (fold.mode, fold.watermark, fold.before, fold.published_watermark) == ("unified", 80, 80, 80)
+    assert decide("orders", None, LOG, None, "").mode == "batch"
+
+
+def test_a_log_behind_the_watermark_is_refused():
+    with pytest.raises(FoldError, match="a new CDC snapshot"):
+        decide("orders", Read(60, 70, 7), LOG, PIN, "")
+    with pytest.raises(FoldError, match="the run needs 200"):
+        decide("orders", Read(100, 200, 7), LOG, PIN, "")
+
+
+def test_it_survives_xcom__as_it_was():
+    fold = decide("orders", READ, LOG, PIN, "")
+    assert from_xcom(json.loads(as_environment({"orders": fold}))) == {"orders": fold}

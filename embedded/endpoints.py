@@ -94,6 +94,7 @@ class Endpoints:
                 },
             },
             "retail_source": {"host": HOST, "port": self.ports[SOURCE], "login": "airbyte", "password": secret.airbyte},
+            "retail_owner": {"host": HOST, "port": self.ports[SOURCE], "login": "retail", "password": secret.retail},
             "lakehouse": {
                 "host": HOST,
                 "port": self.ports[PLATFORM],

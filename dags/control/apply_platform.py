@@ -1,11 +1,11 @@
-"""Brings the platform to its declared state: ledger, buckets, Airbyte, Dremio. Deletes only what is asked and ours.
+"""Brings the platform to its declared state: ledger, buckets, sources, Airbyte, Dremio. Deletes only when asked.
 
 ## When
 By hand: after installing, and after a change in `include/platform` or `include/pipelines`. `plan_only` shows the
 difference; `prune` deletes what was made from declarations that are gone, and nothing else.
 
 ## Needs
-Connections `lakehouse`, `lake_s3`, `lake_catalog`, `airbyte`, `dremio`, `retail_source`.
+Connections `lakehouse`, `lake_s3`, `lake_catalog`, `airbyte`, `dremio`, `retail_source`, `retail_owner`.
 
 ## If it fails
 The red task names the object and the field. Mend the declaration or the connection and clear the task; whatever was
@@ -42,6 +42,7 @@ def apply_platform():
     chain(
         platform.apply_ledger(),
         platform.apply_object_store(),
+        platform.apply_sources(PIPELINES),
         platform.apply_airbyte(PIPELINES),
         platform.apply_dremio(),
     )

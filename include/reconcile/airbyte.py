@@ -37,6 +37,30 @@ def _connection(pipeline: Pipeline, group: Any, ids: dict[str, str]) -> dict[str
     }
 
 
+def _cdc_connection(pipeline: Pipeline, ids: dict[str, str]) -> dict[str, Any]:
+    """All captured streams in one connection: they share one slot, one position and the order of transactions."""
+    assert pipeline.speed is not None
+    streams = [
+        {
+            "name": stream.name,
+            "namespace": pipeline.source_schema,
+            "syncMode": "incremental_append",
+            "primaryKey": [[column] for column in stream.key],
+        }
+        for stream in pipeline.cdc_streams
+    ]
+    return {
+        "name": pipeline.speed.connection,
+        "sourceId": ids[f"source/{pipeline.speed.source}"],
+        "destinationId": ids[f"destination/{pipeline.speed.destination}"],
+        "configurations": {"streams": streams},
+        "schedule": {"scheduleType": "manual"},
+        "namespaceDefinition": "destination",
+        "nonBreakingSchemaUpdatesBehavior": "propagate_columns",
+        "status": "active",
+    }
+
+
 class AirbyteState:
     """Plans and applies; an object is found by its name, which must be unique in the workspace."""
 
@@ -75,4 +99,6 @@ class AirbyteState:
         for pipeline in self._pipelines:
             for group in pipeline.groups:
                 self._upsert("connection", _connection(pipeline, group, ids), apply=apply)
+            if pipeline.speed is not None:
+                self._upsert("connection", _cdc_connection(pipeline, ids), apply=apply)
         return self.changes

@@ -8,9 +8,9 @@ from typing import Any
 from airflow.providers.amazon.aws.hooks.s3 import S3Hook
 from airflow.sdk import get_current_context, task
 
-from include import connections, ledger
+from include import connections, ledger, speed
 from include.paths import PLATFORM
-from include.reconcile import airbyte, dremio, object_store
+from include.reconcile import airbyte, capture, dremio, object_store
 from include.reconcile.plan import Change
 from include.specs.pipeline import Pipeline
 from include.task_groups.ingest import AIRBYTE
@@ -51,6 +51,24 @@ def apply_ledger() -> list[str]:
 @task(task_id="apply_object_store")
 def apply_object_store() -> list[str]:
     return _show(object_store.run(S3Hook("lake_s3").get_conn(), apply=_apply()))
+
+
+def apply_sources(pipelines: list[Pipeline]) -> Any:
+    @task(task_id="apply_sources")
+    def apply_sources() -> list[str]:
+        """Publication and replica identities of captured tables, as their owner; the slot, as its reader."""
+        changes = []
+        for pipeline in pipelines:
+            if pipeline.speed is not None:
+                with connections.connect(pipeline.speed.owner) as conn:
+                    changes += capture.run(conn, pipeline, apply=_apply())
+                with connections.connect(LEDGER) as conn:
+                    begun = speed.position(conn, pipeline.speed.connection) is not None
+                with connections.connect(pipeline.source_connection) as conn:
+                    changes += capture.slot(conn, pipeline, begun=begun, apply=_apply())
+        return _show(changes)
+
+    return apply_sources()
 
 
 def apply_airbyte(pipelines: list[Pipeline]) -> Any:

@@ -12,11 +12,15 @@ from include.paths import PROJECT
 
 @dataclass(frozen=True)
 class Settings:
-    """`dbt_executable`: the dbt of the dbt venv. `lease_seconds`: how long a lease lasts without renewal."""
+    """`dbt_executable`: the dbt of the dbt venv. `lease_seconds`: how long a lease lasts without renewal.
+
+    `speed_schedule`: a cron expression, or `continuous`.
+    """
 
     dbt_executable: str
     lease_seconds: int
     deadline_minutes: int | None
+    speed_schedule: str = "* * * * *"
 
 
 def _dbt_executable() -> str:
@@ -29,10 +33,12 @@ def load() -> Settings:
     seconds = os.environ.get("LAKEHOUSE_LEASE_SECONDS") or ""
     deadline = os.environ.get("LAKEHOUSE_DEADLINE_MINUTES") or ""
     executable = os.environ.get("LAKEHOUSE_DBT_EXECUTABLE") or ""
+    schedule = os.environ.get("LAKEHOUSE_SPEED_SCHEDULE") or ""
     return Settings(
         dbt_executable=executable if Path(executable).is_file() else _dbt_executable(),
         lease_seconds=int(seconds) if seconds.isdigit() else 7200,
         deadline_minutes=int(deadline) if deadline.isdigit() else None,
+        speed_schedule=schedule if schedule == "continuous" or len(schedule.split()) == 5 else "* * * * *",
     )
 
 

@@ -21,7 +21,7 @@ from airflow.sdk import CronDataIntervalTimetable, Param, chain, dag
 
 from include import alerts, defaults
 from include.specs import pipeline
-from include.task_groups import ingest, publish, run, transform, verify
+from include.task_groups import ingest, publish, run, speed, transform, verify
 
 RETAIL = pipeline.load("retail")
 
@@ -42,18 +42,22 @@ RETAIL = pipeline.load("retail")
 def retail_batch():
     lease = run.acquire(RETAIL)
     replicate, first_tasks = ingest.sync(RETAIL)
+    needed = speed.needed(RETAIL)
+    wait = speed.wait(RETAIL, needed)
+    fold = speed.prepare(RETAIL)(wait.output)
     refresh_metadata = verify.refresh_metadata(RETAIL)
-    streams = verify.reconcile(RETAIL)
+    streams = verify.reconcile(RETAIL)(fold)
     silver = transform.build(RETAIL, "silver", select="tag:retail,tag:silver", with_views="tag:retail,tag:bronze")
     gold = transform.build(RETAIL, "gold", select="tag:retail,tag:gold")
-    audited = verify.audit(RETAIL)(streams)
+    audited = verify.audit(RETAIL)(streams, fold)
     pinned = publish.pin(RETAIL)
     apply_reflections, refresh_reflections = publish.reflections(RETAIL)
     published = publish.publish(RETAIL)(pinned)
     receipt = run.receipt(RETAIL)
     release = run.release(RETAIL)
 
-    chain(lease, run.choose(first_tasks), replicate, refresh_metadata, streams, silver, gold, audited, pinned)
+    chain(lease, run.choose(first_tasks), replicate, needed, wait, fold, refresh_metadata, streams)
+    chain(streams, silver, gold, audited, pinned)
     chain(pinned, apply_reflections, refresh_reflections, published, receipt)
     published >> publish.mark_stale(RETAIL)
     # All of them: a failed model ends the run at once while its siblings, and dbt itself, may still write.

@@ -6,11 +6,12 @@ from typing import Any
 
 from airflow.sdk import get_current_context, task
 
-from include import assets, connections, ledger
+from include import assets, connections, ledger, serving, speed
 from include.publication import LAYERS, PublicationError, datasets, head_snapshot_sql, quote, views
 from include.reconcile import dremio as declared
 from include.specs.pipeline import Pipeline
 from include.task_groups.run import LEDGER, hold
+from include.task_groups.speed import folds_of_run
 from include.task_groups.verify import DREMIO
 from lakehouse_providers.dremio.hook import DremioHook
 from lakehouse_providers.dremio.operators import DremioRefreshReflectionsOperator
@@ -58,12 +59,17 @@ def publish(pipeline: Pipeline) -> Any:
         """Replaces each dataset's view; before each one the lease must still be ours."""
         hook = DremioHook(DREMIO)
         run = get_current_context()["dag_run"]
+        folds = folds_of_run()
+        serving.make_folder(hook.run_sql)
         for dataset in datasets(pipeline.name):
             snapshot = int(pinned[dataset.id])
             token = hold(pipeline.name)
-            selects = views(dataset, snapshot)
+            fold = folds.get(dataset.name) if dataset.layer == LAYERS[0] else None
+            selects = views(dataset, snapshot, fold.extra if fold else ())
             for path, select in selects:
                 hook.run_sql(f"CREATE OR REPLACE VIEW {quote(path)} AS {select}")
+            if fold is not None:
+                serving.publish(hook.run_sql, fold, snapshot)
             with connections.connect(LEDGER) as conn:
                 ledger.record_publication(
                     conn,
@@ -74,6 +80,9 @@ def publish(pipeline: Pipeline) -> Any:
                     dag_run=run.run_id,
                     fence_token=token,
                 )
+                if fold is not None:
+                    speed.record(conn, pipeline, fold, snapshot, run.run_id)
+        serving.publish_status(hook.run_sql)
         return pinned
 
     return publish

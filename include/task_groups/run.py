@@ -96,6 +96,7 @@ def receipt(pipeline: Pipeline) -> Any:
             "layers": pull("audit"),
             "reflections": pull("refresh_reflections"),
             "published": pull("publish"),
+            "serving": pull("prepare_fold"),
             "locations": {
                 "bronze": f"s3://lakehouse/{pipeline.bronze_source}/{pipeline.source_schema}/",
                 "silver": "dremio://lakehouse/silver/",

@@ -23,6 +23,8 @@ ENVIRONMENT = {
     "LAKEHOUSE_INTERVAL_START": "{{ (data_interval_start | ts) if data_interval_start is defined else '' }}",
     "LAKEHOUSE_INTERVAL_END": "{{ (data_interval_end | ts) if data_interval_end is defined else '' }}",
     "LAKEHOUSE_FULL_REBUILD": "{{ params.full_rebuild }}",
+    # How each captured stream is folded; decided once, so that models and tests of the run agree.
+    "LAKEHOUSE_FOLD": "{{ ti.xcom_pull(task_ids='prepare_fold') | tojson }}",
 }
 
 

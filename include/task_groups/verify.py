@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from decimal import Decimal
 from typing import Any
 
 from airflow.sdk import task
 
 from include import connections, ledger, reconciliation, source
+from include.fold import Fold, from_xcom
 from include.publication import LAYERS, datasets, quote
 from include.specs.pipeline import Group, Pipeline, Stream
 from include.task_groups.run import LEDGER, hold
@@ -54,7 +56,9 @@ def _check_jobs(
     return [f"sync {last_job} of {group.connection}: {expected} rows committed, {visible} visible in bronze"]
 
 
-def _reconcile_group(pipeline: Pipeline, group: Group, hook: DremioHook) -> tuple[list[dict[str, Any]], list[str]]:
+def _reconcile_group(
+    pipeline: Pipeline, group: Group, hook: DremioHook, folds: Mapping[str, Fold]
+) -> tuple[list[dict[str, Any]], list[str]]:
     with connections.connect(LEDGER) as conn:
         jobs = ledger.succeeded_jobs(conn, pipeline.name, group.connection)
         committed = ledger.committed_rows(conn, group.connection, jobs[-1]) if jobs else 0
@@ -65,7 +69,9 @@ def _reconcile_group(pipeline: Pipeline, group: Group, hook: DremioHook) -> tupl
         for stream in group.streams:
             bronze = found[stream.name]
             totals = source.totals(conn, pipeline.source_schema, stream, bronze.cursor_max)
-            differences += reconciliation.bronze_differences(stream, totals, bronze)
+            fold = folds.get(stream.name)
+            captured = fold is not None and (fold.mode == "unified" or fold.watermark > 0)
+            differences += reconciliation.bronze_differences(stream, totals, bronze, captured=captured)
             lines.append(
                 {
                     "stream": stream.name,
@@ -86,12 +92,12 @@ def _reconcile_group(pipeline: Pipeline, group: Group, hook: DremioHook) -> tupl
 
 def reconcile(pipeline: Pipeline) -> Any:
     @task(task_id="reconcile")
-    def reconcile() -> list[dict[str, Any]]:
+    def reconcile(folded: dict[str, Any]) -> list[dict[str, Any]]:
         """Source = bronze, per stream, at bronze's own position. A green sync that lost rows turns red here."""
-        hook = DremioHook(DREMIO)
+        hook, folds = DremioHook(DREMIO), from_xcom(folded)
         lines, differences = [], []
         for group in pipeline.groups:
-            group_lines, group_differences = _reconcile_group(pipeline, group, hook)
+            group_lines, group_differences = _reconcile_group(pipeline, group, hook, folds)
             lines += group_lines
             differences += group_differences
         for line in lines:
@@ -99,22 +105,30 @@ def reconcile(pipeline: Pipeline) -> Any:
         reconciliation.check(differences, "source and bronze differ")
         return lines
 
-    return reconcile()
+    return reconcile
+
+
+def _totals(line: dict[str, Any]) -> source.Totals:
+    money = {column: Decimal(amount) for column, amount in line["source_money"].items()}
+    return source.Totals(line["source_rows"], line["source_moved"], money)
 
 
 def audit(pipeline: Pipeline) -> Any:
     @task(task_id="audit")
-    def audit(streams: list[dict[str, Any]]) -> dict[str, Any]:
-        """Bronze = silver + quarantine, money to the cent, and pins the snapshots that publication will show."""
-        hook = DremioHook(DREMIO)
+    def audit(streams: list[dict[str, Any]], folded: dict[str, Any]) -> dict[str, Any]:
+        """Bronze = silver + quarantine, money to the cent; a captured stream is compared with its log at W."""
+        hook, folds = DremioHook(DREMIO), from_xcom(folded)
         hold(pipeline.name)
         declared = {stream.name: stream for stream in pipeline.streams}
         differences, silver = [], {}
         for line in streams:
-            row = hook.run_sql(reconciliation.silver_sql(declared[line["stream"]]))[0]
-            money = {column: Decimal(amount) for column, amount in line["source_money"].items()}
-            totals = source.Totals(line["source_rows"], line["source_moved"], money)
-            differences += reconciliation.silver_differences(declared[line["stream"]], totals, line["bronze_keys"], row)
+            stream, fold = declared[line["stream"]], folds.get(line["stream"])
+            row = hook.run_sql(reconciliation.silver_sql(stream))[0]
+            if fold is not None and fold.mode == "unified":
+                log = hook.run_sql(reconciliation.log_sql(stream, fold))[0]
+                differences += reconciliation.folded_differences(stream, log, row)
+            elif fold is None or fold.watermark == 0:
+                differences += reconciliation.silver_differences(stream, _totals(line), line["bronze_keys"], row)
             silver[line["stream"]] = {
                 "rows": int(row["good_count"]),
                 "quarantined": int(row["row_count"]) - int(row["good_count"]),

@@ -18,10 +18,15 @@ def get_provider_info() -> dict[str, Any]:
     return {
         "package-name": "open-lakehouse",
         "name": "Open Lakehouse",
-        "description": "Dremio, Airbyte and webhooks for long, restartable lakehouse runs.",
+        "description": "Dremio, Airbyte, PostgreSQL and webhooks for long, restartable lakehouse runs.",
         "integrations": [
             {"integration-name": "Dremio", "external-doc-url": "https://docs.dremio.com", "tags": ["service"]},
             {"integration-name": "Airbyte", "external-doc-url": "https://docs.airbyte.com", "tags": ["service"]},
+            {
+                "integration-name": "Postgres",
+                "external-doc-url": "https://www.postgresql.org/docs",
+                "tags": ["service"],
+            },
             {"integration-name": "Webhook", "tags": ["protocol"]},
         ],
         "connection-types": [
@@ -38,9 +43,9 @@ def get_provider_info() -> dict[str, Any]:
             }
         ],
         "hooks": [_modules(name, "hook") for name in services],
-        "operators": [_modules(name, "operators") for name in services],
+        "operators": [_modules(name, "operators") for name in (*services, "Postgres")],
         "sensors": [_modules("Dremio", "sensors")],
-        "triggers": [_modules(name, "triggers") for name in services],
+        "triggers": [_modules(name, "triggers") for name in (*services, "Postgres")],
         "extra-links": [
             f"{package}.dremio.operators.DremioJobLink",
             f"{package}.airbyte.operators.AirbyteJobLink",

@@ -114,3 +114,9 @@ def test_the_edges_that_protect_readers(dags: list[DAG]) -> None:
     for task_id in gold:
         assert silver_tests <= _upstream(dag, task_id), f"{task_id} must wait for silver's tests"
     assert "acquire_lease" in _upstream(dag, "refresh_metadata"), "no writing without the lease"
+    syncs = {task.task_id for task in dag.tasks if task.task_id.endswith(".record")}
+    assert syncs <= _upstream(dag, "needed_position"), "the log is waited for to the position read after the last sync"
+    assert "wait_for_log" in _upstream(dag, "prepare_fold"), "slices are written once the log is complete"
+    silver = {task.task_id for task in dag.tasks if task.task_id.startswith("silver.")}
+    for task_id in silver:
+        assert "prepare_fold" in _upstream(dag, task_id), f"{task_id} must wait for the log's slices"

@@ -1,0 +1,1 @@
+"""PostgreSQL: waiting for a condition in the triggerer."""

@@ -1,4 +1,4 @@
-"""`python -m embedded up|status|logs|down|reset|env`: the embedded platform of one data folder (LAKEHOUSE_HOME)."""
+"""`python -m embedded up|status|logs|down|reset|env|demo-traffic`: the platform of one data folder (LAKEHOUSE_HOME)."""
 
 from __future__ import annotations
 
@@ -164,6 +164,31 @@ def reset(
     with _clear_errors(), Progress(console) as progress:
         Stack(report=progress).reset()
     console.print(f"deleted {home.root}", highlight=False)
+
+
+@app.command("demo-traffic")
+def demo_traffic(
+    rate: Annotated[float, typer.Option(min=0.1, help="Row changes a second.")] = 50.0,
+    seconds: Annotated[float | None, typer.Option(help="Stop after so long; else when the weeks are over.")] = None,
+    seed: Annotated[int, typer.Option(help="Decides what is corrected and cancelled.")] = 1,
+) -> None:
+    """Replay the sample's held-back weeks at the source: purchases, corrections, cancellations, deletions."""
+    from embedded.demo.source import SourceError
+    from embedded.demo.traffic import Counts, Traffic
+
+    def tell(counts: Counts) -> None:
+        console.print(
+            f"{counts.changes:,} changes in {counts.transactions:,} transactions: {counts.inserted:,} inserted, "
+            f"{counts.updated:,} updated, {counts.deleted:,} deleted",
+            highlight=False,
+        )
+
+    with _clear_errors():
+        traffic = Traffic(Stack().endpoints().source.dsn("retail"), rate, seed)
+        try:
+            tell(traffic.run(seconds, tell))
+        except SourceError as error:
+            raise StackError(str(error)) from error
 
 
 @app.command()

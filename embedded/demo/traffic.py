@@ -1,0 +1,153 @@
+"""Live traffic: the four weeks held back from the sample, as transactions of the retailer's till.
+
+    python -m embedded demo-traffic --rate 50
+
+Most transactions are a basket: its order and its lines. Between them stand a corrected line, a cancelled basket (order
+and lines deleted), a new household's answer, a redeemed coupon and one that is taken back. Times of change are now;
+what was bought keeps its time of 2017. Stopped and started again it goes on where it was.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import psycopg
+from psycopg import sql
+
+from embedded.demo.source import SCHEMA, SourceError, loaded_scale, stage
+
+Row = dict[str, Any]
+Session = psycopg.Connection[Any]
+
+CORRECTIONS, CANCELLATIONS, TAKEN_BACK, ANSWERS = 0.15, 0.04, 0.02, 0.04  # per basket
+AGES = ("19-24", "25-34", "35-44", "45-54", "55-64", "65+")
+BATCH = 500  # baskets read from the sample at once
+
+
+@dataclass
+class Counts:
+    """Row changes and transactions so far."""
+
+    inserted: int = 0
+    updated: int = 0
+    deleted: int = 0
+    transactions: int = 0
+
+    @property
+    def changes(self) -> int:
+        return self.inserted + self.updated + self.deleted
+
+
+@dataclass
+class Traffic:
+    """Changes of one source. `seed` decides which rows are corrected and cancelled."""
+
+    dsn: str = field(repr=False)
+    rate: float
+    seed: int = 1
+    counts: Counts = field(default_factory=Counts)
+
+    def run(self, seconds: float | None = None, report: Callable[[Counts], None] | None = None) -> Counts:
+        """Until the held-back weeks are over, or for `seconds`. Raises SourceError when no sample is loaded."""
+        chance = random.Random(self.seed)
+        began = told = time.monotonic()
+        with psycopg.connect(self.dsn, autocommit=True) as session:
+            scale = loaded_scale(session)
+            if scale is None:
+                raise SourceError("no sample is loaded; run `make demo`, or `python -m embedded.demo.source load`")
+            for basket in _baskets(scale):
+                self._transact(session, chance, basket)
+                now = time.monotonic()
+                if report is not None and now - told >= 5:
+                    told = now
+                    report(self.counts)
+                if seconds is not None and now - began >= seconds:
+                    break
+                ahead = self.counts.changes / self.rate - (now - began)
+                if ahead > 0:
+                    time.sleep(ahead)
+        return self.counts
+
+    def _transact(self, session: Session, chance: random.Random, basket: tuple[Row, list[Row], list[Row]]) -> None:
+        order, lines, redemptions = basket
+        with session.transaction():
+            self.counts.inserted += _insert(session, "orders", [order])
+            self.counts.inserted += _insert(session, "order_items", lines)
+            self.counts.inserted += _insert(session, "coupon_redemptions", redemptions)
+        self.counts.transactions += 1
+        if lines and chance.random() < CORRECTIONS:
+            self._one(session, _CORRECT, [chance.randint(1, 99), chance.choice(lines)["order_item_id"]], "updated")
+        if chance.random() < ANSWERS:
+            self._one(session, _ANSWER, [chance.choice(AGES), order["household_id"]], "updated")
+        if redemptions and chance.random() < TAKEN_BACK / max(len(redemptions), 1) + 0.1:
+            self._one(session, _TAKE_BACK, [redemptions[0]["redemption_id"]], "deleted")
+        if chance.random() < CANCELLATIONS:
+            with session.transaction():
+                self.counts.deleted += session.execute(_CANCEL_LINES, [order["order_id"]]).rowcount
+                self.counts.deleted += session.execute(_CANCEL, [order["order_id"]]).rowcount
+            self.counts.transactions += 1
+
+    def _one(self, session: Session, statement: str, values: list[Any], kind: str) -> None:
+        """A transaction of one statement."""
+        done = session.execute(statement.encode(), values).rowcount
+        setattr(self.counts, kind, getattr(self.counts, kind) + done)
+        self.counts.transactions += 1
+
+
+_CORRECT = (
+    "update retail.order_items set sales_value = sales_value + %s * 0.01, updated_at = clock_timestamp() "
+    "where order_item_id = %s"
+)
+_ANSWER = "update retail.households set age_range = %s, updated_at = clock_timestamp() where household_id = %s"
+_TAKE_BACK = "delete from retail.coupon_redemptions where redemption_id = %s"
+_CANCEL_LINES = b"delete from retail.order_items where order_id = %s"
+_CANCEL = b"delete from retail.orders where order_id = %s"
+
+
+def _insert(session: Session, table: str, rows: list[Row]) -> int:
+    """Rows that are there already, from the last time, are left as they are."""
+    if not rows:
+        return 0
+    names = list(rows[0])
+    statement = sql.SQL("insert into {} ({}) values ({}) on conflict do nothing").format(
+        sql.Identifier(SCHEMA, table),
+        sql.SQL(", ").join(map(sql.Identifier, names)),
+        sql.SQL(", ").join(
+            sql.SQL("clock_timestamp()") if name in ("created_at", "updated_at") else sql.Placeholder(name)
+            for name in names
+        ),
+    )
+    with session.cursor() as cursor:
+        cursor.executemany(statement, rows)
+        return cursor.rowcount
+
+
+def _baskets(scale: str) -> Iterator[tuple[Row, list[Row], list[Row]]]:
+    """Order, lines and redemptions of its household and day, by time of purchase."""
+    with stage(scale, live=True) as con:
+        redeemed: dict[tuple[Any, Any], list[Row]] = {}
+        for row in _rows(con.execute("from stage_coupon_redemptions")):
+            redeemed.setdefault((row["household_id"], row["redeemed_on"]), []).append(row)
+        orders = con.cursor().execute("from stage_orders order by ordered_at, order_id")
+        names = [column[0] for column in orders.description or []]
+        while found := orders.fetchmany(BATCH):
+            chosen = [dict(zip(names, values, strict=True)) for values in found]
+            ids = ", ".join(str(int(order["order_id"])) for order in chosen)
+            lines: dict[Any, list[Row]] = {}
+            for row in _rows(con.execute(f"from stage_order_items where order_id in ({ids}) order by order_item_id")):
+                lines.setdefault(row["order_id"], []).append(row)
+            for order in chosen:
+                yield (
+                    order,
+                    lines.get(order["order_id"], []),
+                    redeemed.pop((order["household_id"], order["ordered_at"].date()), []),
+                )
+
+
+def _rows(result: Any) -> Iterator[Row]:
+    names = [column[0] for column in result.description or []]
+    return (dict(zip(names, values, strict=True)) for values in result.fetchall())

@@ -1,0 +1,74 @@
+"""The lanes' promises one by one: exactness, one scan, new columns, changed types, falling back, backfills."""
+
+from __future__ import annotations
+
+import pytest
+
+from include import serving
+from include.fold import FoldError
+from tests.serving.history import History
+from tests.serving.lanes import Lanes
+
+
+@pytest.fixture
+def unified(lanes) -> Lanes:
+    """Six transactions, a snapshot, a first unified run, ten more transactions that are captured."""
+    history = History(lanes, seed=1)
+    lanes.traffic = history
+    history.begin()
+    for _ in range(6):
+        history.transact()
+    lanes.snapshot()
+    assert {fold.mode for fold in lanes.batch().values()} == {"unified"}
+    for _ in range(10):
+        history.transact()
+    lanes.capture()
+    return lanes
+
+
+def test_a_day_of_both_lanes(unified):
+    lanes, history = unified, unified.traffic
+    lanes.check_silver()
+    assert len(lanes.check()) == 3
+
+    scans = lanes.dremio.sql("explain plan for select * from lakehouse.serving.households")
+    assert str(scans).lower().count("households_latest") >= 1
+    assert serving.template("households", "unified").count("households_latest") == 1, "two scans see two values of S"
+
+    # The log does not come: cursor rows, and W stays. Then it does: unified again, without a new snapshot.
+    history.transact()
+    folds = lanes.batch(patient=False)
+    assert {fold.mode for fold in folds.values()} == {"batch"}
+    assert all(fold.reason for fold in folds.values())
+    assert lanes.check() == []
+    assert {fold.mode for fold in lanes.batch().values()} == {"unified"}
+    lanes.check_silver()
+    assert len(lanes.check()) == 3
+
+    # A backfill of an interval moves nothing and lets nothing old come back.
+    history.transact()
+    lanes.capture()
+    folds = lanes.batch(backfill=True)
+    assert {fold.mode for fold in folds.values()} == {"unified"}
+    lanes.check_silver()
+    assert len(lanes.check()) == 3
+
+
+def test_a_new_column_appears_and_a_changed_type_stops_the_stream(unified):
+    lanes, history = unified, unified.traffic
+    with lanes.source() as conn:
+        conn.execute("alter table retail.households add column loyalty_tier text")
+        history.extra = ["loyalty_tier"]
+        lanes.remember(conn)
+    for _ in range(6):
+        history.transact()
+    lanes.capture()
+    assert lanes.batch()["households"].extra == ("loyalty_tier",)
+    lanes.check_silver()
+    assert "households" in lanes.check()
+
+    with lanes.connect() as conn:
+        conn.execute("drop view speed.households_latest")
+        conn.execute("alter table speed.households alter column loyalty_tier type bigint using null")
+    with pytest.raises(FoldError, match=r"stream households is stopped: the source changed loyalty_tier from VARCHAR"):
+        lanes.batch()

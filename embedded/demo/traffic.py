@@ -25,7 +25,7 @@ Session = psycopg.Connection[Any]
 
 CORRECTIONS, CANCELLATIONS, TAKEN_BACK, ANSWERS = 0.15, 0.04, 0.02, 0.04  # per basket
 AGES = ("19-24", "25-34", "35-44", "45-54", "55-64", "65+")
-BATCH = 500  # baskets read from the sample at once
+BATCH = 500  # baskets whose lines are read from the sample at once
 
 
 @dataclass
@@ -132,10 +132,9 @@ def _baskets(scale: str) -> Iterator[tuple[Row, list[Row], list[Row]]]:
         redeemed: dict[tuple[Any, Any], list[Row]] = {}
         for row in _rows(con.execute("from stage_coupon_redemptions")):
             redeemed.setdefault((row["household_id"], row["redeemed_on"]), []).append(row)
-        orders = con.cursor().execute("from stage_orders order by ordered_at, order_id")
-        names = [column[0] for column in orders.description or []]
-        while found := orders.fetchmany(BATCH):
-            chosen = [dict(zip(names, values, strict=True)) for values in found]
+        orders = list(_rows(con.execute("from stage_orders order by ordered_at, order_id")))
+        for start in range(0, len(orders), BATCH):
+            chosen = orders[start : start + BATCH]
             ids = ", ".join(str(int(order["order_id"])) for order in chosen)
             lines: dict[Any, list[Row]] = {}
             for row in _rows(con.execute(f"from stage_order_items where order_id in ({ids}) order by order_item_id")):

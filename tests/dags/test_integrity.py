@@ -46,7 +46,7 @@ def test_scheduled_runs_cover_time(dags: list[DAG]) -> None:
     """Airflow 3's default cron timetable gives empty intervals: a backfill over one would build nothing."""
     for dag in dags:
         timetable = DagSerialization.from_dict(DagSerialization.to_dict(dag)).timetable
-        if not timetable.can_be_scheduled:
+        if not timetable.can_be_scheduled or "speed" in dag.tags:  # a micro-batch takes what there is
             continue
         assert isinstance(dag.timetable, CronDataIntervalTimetable), f"{dag.dag_id}: use CronDataIntervalTimetable"
         interval = timetable.infer_manual_data_interval(run_after=pendulum.datetime(2017, 6, 15, 12))

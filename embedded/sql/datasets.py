@@ -209,6 +209,10 @@ class Catalog(Protocol):
 
     def refresh_reflections(self, dataset: Path) -> str: ...
 
+    def system_function(self, name: str, argument: str) -> pa.Table | None:
+        """TABLE(sys.<name>('argument')); None: there is no such function."""
+        ...
+
     def materializations(self) -> Sequence[Materialization]:
         """Everything that may answer queries now."""
         ...

@@ -49,6 +49,8 @@ class ReflectionCommands(Protocol):
 
     def refresh_from_sql(self, dataset: Entity) -> str: ...
 
+    def lineage(self, reflection_id: str) -> pa.Table: ...
+
     def serving(self) -> Sequence[Materialization]: ...
 
 
@@ -340,6 +342,10 @@ class EngineCatalog:
 
     def refresh_reflections(self, dataset: Path) -> str:
         return self._reflections.refresh_from_sql(self._dataset(dataset))
+
+    def system_function(self, name: str, argument: str) -> pa.Table | None:
+        """TABLE(sys.<name>('argument')); None: there is no such function."""
+        return self._reflections.lineage(argument) if name == "reflection_lineage" else None
 
     def materializations(self) -> Sequence[Materialization]:
         return self._reflections.serving()

@@ -14,7 +14,8 @@ VOLATILE = {"RANDOM", "RAND", "UUID", "GEN_RANDOM_UUID"}
 # Their value is another in each statement: fine in a query, never in what a refresh stores.
 _OF_THE_STATEMENT = {
     "NOW", "SYSDATE", "CURDATE", "CURRENT_DATE", "CURRENT_DATE_UTC", "CURRENT_TIME", "CURRENT_TIMESTAMP",
-    "LOCALTIMESTAMP", "LOCALTIME", "UNIX_TIMESTAMP", "USER", "QUERY_USER", "SESSION_USER", "CURRENT_USER", "IS_MEMBER",
+    "LOCALTIMESTAMP", "LOCALTIME", "TRANSACTION_TIMESTAMP", "UNIX_TIMESTAMP", "USER", "QUERY_USER", "SESSION_USER",
+    "CURRENT_USER", "SYSTEM_USER", "CURRENT_SCHEMA", "IS_MEMBER",
 }  # fmt: skip
 _STATEMENT_NODES = (
     exp.CurrentDate, exp.CurrentTime, exp.CurrentTimestamp, exp.CurrentDatetime, exp.Localtime, exp.Localtimestamp,

@@ -34,6 +34,23 @@ def metadata_table(call: exp.Expr, resolve: Resolve) -> SystemTable | None:
     return SystemTable(dataset.path, _FUNCTIONS[call.name.upper()](load_table(dataset)))
 
 
+def system_table(call: exp.Expr, known: Callable[[str, str], pa.Table | None]) -> SystemTable | None:
+    """sys.reflection_lineage('id') and the like; None for anything else."""
+    if (
+        not isinstance(call, exp.Dot)
+        or call.this.name.lower() != "sys"
+        or not isinstance(call.expression, exp.Anonymous)
+    ):
+        return None
+    function = call.expression
+    if len(function.expressions) != 1 or not function.expressions[0].is_string:
+        raise ParseError(f"Failure parsing the query. {function.name} expects one text literal.")
+    found = known(function.name.lower(), function.expressions[0].name)
+    if found is None:
+        raise ValidationError(f"No match found for function signature {function.name.upper()}(<CHARACTER>)")
+    return SystemTable(("sys", function.name.lower()), found)
+
+
 def named_table(call: exp.Expr, resolve: Resolve) -> FileTable:
     """path(type => 'text', fieldDelimiter => ',', ...)"""
     parts: list[str] = []

@@ -17,7 +17,7 @@ from embedded.sql.engine.blocks import Flattener, Leaf, digest, lowered
 from embedded.sql.engine.database import Job
 from embedded.sql.engine.datatypes import duckdb_type, parse_type, quote
 from embedded.sql.engine.dialect import parse_expression, parse_query
-from embedded.sql.engine.metadata_functions import external_query, metadata_table, named_table
+from embedded.sql.engine.metadata_functions import external_query, metadata_table, named_table, system_table
 from embedded.sql.engine.relations import Reader, Relation, Version, dotted, empty_select
 from embedded.sql.engine.settle import settle
 from embedded.sql.engine.stored import stored_relation
@@ -211,12 +211,12 @@ class Plan:
         if isinstance(dataset, View):
             source = Source(name, dataset.path, dataset, None)
             sql = hollow = self._from_reflection(dataset, None) or self._view(dataset, version)
-            self._read(dataset.path, digest(dataset))
+            self.read_at(dataset.path, digest(dataset))
         else:
             relation = self.reader.read(dataset, version)
             source = Source(name, dataset.path, dataset, relation)
             sql, hollow = self._from_reflection(dataset, relation) or relation.sql, empty_select(relation.schema)
-            self._read(dataset.path, relation.version)
+            self.read_at(dataset.path, relation.version)
         self.sources[key] = source
         self.definitions.append(Definition(name, sql, hollow))
         return source
@@ -266,7 +266,12 @@ class Plan:
         called = call_in_from(self.catalog, inner, context)
         if called is not None:
             return self._called(key, *called)
-        resolved = metadata_table(inner, look_up) or external_query(inner, self.catalog) or named_table(inner, look_up)
+        resolved = (
+            metadata_table(inner, look_up)
+            or external_query(inner, self.catalog)
+            or system_table(inner, self.catalog.system_function)
+            or named_table(inner, look_up)
+        )
         return self._keep(key, resolved, None)
 
     def _called(self, key: Key, function: UserFunction, query: exp.Expr) -> Source:
@@ -325,7 +330,7 @@ class Plan:
         name = self.job.fresh_name()
         self.definitions.append(Definition(name, sql, f"{sql} LIMIT 0"))
         for path, version in m.sources.items():
-            self._read(path, version)
+            self.read_at(path, version)
         self.answered += [path for path, version in m.sources.items() if not version.startswith("view:")]
         return name
 
@@ -334,7 +339,7 @@ class Plan:
         for query in [node for node in tree.find_all(exp.Query) if node.find_ancestor(exp.Query) is None]:
             self._visit(query, hidden, context)
 
-    def _read(self, path: Path, version: str) -> None:
+    def read_at(self, path: Path, version: str) -> None:
         """Remember at which version something is read; two versions of one table count as unknown."""
         key = lowered(path)
         if self.versions.setdefault(key, version) != version:

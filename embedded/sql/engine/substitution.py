@@ -22,6 +22,7 @@ from embedded.sql.engine.tables import is_name
 
 Relationship = Literal["CONSIDERED", "MATCHED", "CHOSEN"]
 _ITEM = 200_000  # bytes: opening one more table and joining it costs about as much as reading these
+_SAME = 65_536  # bytes that make no difference: then the one with fewer rows
 _RANK: dict[Relationship, int] = {"CONSIDERED": 0, "MATCHED": 1, "CHOSEN": 2}
 
 
@@ -48,6 +49,8 @@ class Emitter(Protocol):
     def served(self, m: Materialization, needed: set[str]) -> str: ...
 
     def inside(self, tree: exp.Expr, context: Path, hidden: frozenset[str]) -> None: ...
+
+    def read_at(self, path: Path, version: str) -> None: ...
 
 
 class Substitution:
@@ -80,6 +83,8 @@ class Substitution:
                 providers = [p for p in providers if p.m.kind == "RAW"]
         if not served:
             return False
+        for path, version in block.sources.items():
+            emitter.read_at(path, version)
         _Writer(block, served, emitter, context, hidden).write(select)
         return True
 
@@ -95,7 +100,7 @@ class Substitution:
             self._ledger.note(provider.m, "MATCHED")
             m = provider.m
             size = sum(leaf.size + _ITEM for leaf in found.leaves)
-            cost = (size, m.rows, len(m.columns), m.reflection_id)
+            cost = (size // _SAME, m.rows, len(m.columns), m.reflection_id)
             options.append((cost, found, alias, m))
         if not options:
             return None
@@ -301,7 +306,7 @@ def inline_ctes(tree: exp.Expr) -> None:
             for table in tree.find_all(exp.Table)
             if is_name(table, frozenset()) and len(table.parts) == 1 and table.name.lower() == name
         ]
-        if len(readers) != 1 or _before(readers[0], cte, clause):
+        if len(readers) != 1 or _before(readers[0], cte, clause) or _would_be_hidden(cte, clause, names):
             continue
         table = readers[0]
         columns = cte.args["alias"].args.get("columns") or []
@@ -317,6 +322,13 @@ def inline_ctes(tree: exp.Expr) -> None:
         table.replace(exp.Subquery(this=cte.this, alias=shown))
     if not clause.expressions:
         tree.set("with_", None)
+
+
+def _would_be_hidden(cte: exp.CTE, clause: exp.With, names: list[str]) -> bool:
+    """Does the text read a table whose name means a later expression where the text would go?"""
+    earlier = {other.alias.lower() for other in clause.expressions[: clause.expressions.index(cte)]}
+    read = {table.name.lower() for table in cte.this.find_all(exp.Table) if len(table.parts) == 1}
+    return bool(read & (set(names) - earlier))
 
 
 def _before(table: exp.Table, cte: exp.CTE, clause: exp.With) -> bool:

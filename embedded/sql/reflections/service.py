@@ -8,6 +8,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
+import pyarrow as pa
+
 from embedded.sql import clock
 from embedded.sql.catalog import names
 from embedded.sql.catalog.entities import Entity
@@ -121,6 +123,40 @@ class Reflections:
             )
             known = self._made[reflection.id] = (key, made)
         return known[1]
+
+    def lineage(self, reflection_id: str) -> pa.Table:
+        """What refreshes along with a reflection: all that read one of its tables; batches go one after the other."""
+        wanted = self.get(reflection_id)
+        tables = self._tables(wanted)
+        together = [r for r in self.all() if r.id == wanted.id or tables & self._tables(r)]
+        batches: dict[str, int] = {}
+        for reflection in together:
+            self._batch(reflection.id, {r.id for r in together}, batches)
+        rows = sorted(((batches[r.id], r.created_at, r) for r in together), key=lambda row: row[:2])
+        return pa.table(
+            {
+                "batch_number": pa.array([batch for batch, _, _ in rows], pa.int32()),
+                "reflection_id": pa.array([r.id for _, _, r in rows], pa.string()),
+                "reflection_name": pa.array([r.name for _, _, r in rows], pa.string()),
+                "dataset_name": pa.array([self._dataset_name(r) for _, _, r in rows], pa.string()),
+            }
+        )
+
+    def _dataset_name(self, reflection: Reflection) -> str:
+        dataset = self.dataset(reflection)
+        return names.quoted(dataset.path) if dataset is not None else ""
+
+    def _tables(self, reflection: Reflection) -> set[str]:
+        dependencies = self.store.dependencies.get(reflection.id, ())
+        return {names.key_text(d.path) for d in dependencies if d.kind == "DATASET"}
+
+    def _batch(self, reflection_id: str, among: set[str], batches: dict[str, int]) -> int:
+        """One more than the last of those that it is made from."""
+        if reflection_id not in batches:
+            dependencies = self.store.dependencies.get(reflection_id, ())
+            parents = [d.entity_id for d in dependencies if d.kind == "REFLECTION" and d.entity_id in among]
+            batches[reflection_id] = 1 + max((self._batch(str(p), among, batches) for p in parents), default=-1)
+        return batches[reflection_id]
 
     # Changing ---------------------------------------------------------------------------------------------------
 

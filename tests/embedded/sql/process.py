@@ -108,7 +108,7 @@ class SqlProcess:
 
     def start(self) -> SqlProcess:
         self.process = self.launch()
-        until(self._ready, f"readiness of the server ({self.log})")
+        until(self._ready, f"readiness of the server ({self.log})", 240)
         return self
 
     def _ready(self) -> bool:

@@ -136,6 +136,9 @@ class MemoryCatalog:
     def refresh_reflections(self, dataset: Path) -> str:
         return self._record("refresh_reflections", dataset)
 
+    def system_function(self, name: str, argument: str) -> pa.Table | None:
+        return None
+
     def materializations(self) -> Sequence[Materialization]:
         return list(self.made)
 

@@ -61,9 +61,10 @@ def compare(bench: Bench, seed: int, count: int) -> Counter[str]:
 
 def test_random_queries_answer_the_same(gold: Bench) -> None:
     star.reflections(gold)
-    chosen = compare(gold, seed=26, count=60)
+    assert all(m.sources for m in gold.catalog.made)
+    chosen = compare(gold, seed=26, count=50)
     assert chosen["none"] < 30  # most are accelerated
-    assert len(chosen) >= 8  # and nearly every reflection has had its turn
+    assert len(chosen) >= 7, chosen  # and nearly every reflection has had its turn
 
 
 @pytest.mark.faults
@@ -196,6 +197,16 @@ def test_what_changes_with_time_or_user_is_never_stored(gold: Bench) -> None:
     made, _ = star.refresh(gold, star.raw(gold, ("gold", "recent"), "id", "today"))
     assert made.sources == {}
     assert not _refreshed(gold, "SELECT today FROM gold.recent")
+
+
+def test_a_common_table_expression_keeps_what_its_names_mean(gold: Bench) -> None:
+    star.reflections(gold)
+    sql = (
+        "WITH a AS (SELECT region, store_id FROM stores), stores AS (SELECT 1 AS store_id)"
+        " SELECT a.region, s.store_id FROM a JOIN stores s ON s.store_id = a.store_id"
+    )
+    rows = gold.run(sql, context=("lake", gold.namespace)).table.to_pylist()
+    assert rows == [{"region": "V", "store_id": 1}]
 
 
 def test_a_stale_reflection_is_considered_and_no_more(gold: Bench) -> None:

@@ -23,7 +23,9 @@ export AIRFLOW__CORE__LOAD_EXAMPLES := False
 export AIRFLOW__COSMOS__ENABLE_TELEMETRY := False
 export DO_NOT_TRACK := 1
 
-INSTALLED := $(foreach name,airflow dbt embedded conformance clients,$(VENVS)/$(name)/.installed)
+INSTALLED := $(foreach name,airflow dbt embedded,$(VENVS)/$(name)/.installed)
+# Other people's clients and test suites, which only tests use.
+TESTS_INSTALLED := $(foreach name,conformance clients,$(VENVS)/$(name)/.installed)
 MANIFEST := $(DBT_PROJECT)/target/manifest.json
 # All but what dbt writes itself.
 DBT_FILES := $(shell find $(DBT_PROJECT) -type f \( -name '*.sql' -o -name '*.yml' -o -name '*.yaml' -o -name '*.csv' -o -name '*.md' \) \
@@ -85,11 +87,11 @@ setup: $(INSTALLED) $(if $(DBT_FILES),$(MANIFEST)) ## Make the venvs and the dbt
 test: test-fast test-platform ## Run all tests but the long fault tests
 
 .PHONY: test-fast
-test-fast: setup ## Run the tests that need no running platform, the two halves side by side
+test-fast: setup $(TESTS_INSTALLED) ## Run the tests that need no running platform, the two halves side by side
 	@$(MAKE) --no-print-directory --jobs 2 --output-sync=line test-embedded test-airflow
 
 .PHONY: test-embedded
-test-embedded: setup ## Run the tests of the embedded servers
+test-embedded: setup $(TESTS_INSTALLED) ## Run the tests of the embedded servers
 	$(if $(EMBEDDED_TESTS),@$(EMBEDDED)/python -m pytest $(EMBEDDED_TESTS) -m "not faults" $(PYTEST_ARGS))
 
 .PHONY: test-airflow
@@ -101,7 +103,7 @@ test-platform: setup ## Run the end-to-end tests; they start a platform of their
 	$(if $(PLATFORM_TESTS),$(EMBEDDED)/python -m pytest $(PLATFORM_TESTS) -m "not faults" $(PYTEST_ARGS))
 
 .PHONY: test-faults
-test-faults: setup ## Run the long tests: kill every server in the middle of its work, bad data, whole suites
+test-faults: setup $(TESTS_INSTALLED) ## Run the long tests: kill every server in the middle of its work, bad data, whole suites
 	$(if $(EMBEDDED_TESTS),$(EMBEDDED)/python -m pytest $(EMBEDDED_TESTS) -m faults $(PYTEST_ARGS))
 	$(if $(AIRFLOW_TESTS),$(AIRFLOW)/python -m pytest $(AIRFLOW_TESTS) -m faults $(PYTEST_ARGS) || [ $$? = 5 ])
 	$(EMBEDDED)/python -m pytest $(PLATFORM_TESTS) -m faults $(PYTEST_ARGS)

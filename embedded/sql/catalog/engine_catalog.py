@@ -267,7 +267,7 @@ class EngineCatalog:
 
     def external_source(self, name: str) -> str | None:
         source = self._service.source(self._source_root(name))
-        self._access.need("SELECT", (name,))
+        self._access.need("EXTERNAL QUERY", (name,))
         return source.dsn if isinstance(source, PostgresSource) else None
 
     def has_root(self, name: str) -> bool:

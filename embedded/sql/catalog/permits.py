@@ -56,6 +56,7 @@ NEEDS: dict[type, Callable[[Any, Full], Needs]] = {
     st.SetSort: _on("ALTER"),
     st.SetPrimaryKey: _on("ALTER"),
     st.CopyInto: _on("INSERT"),
+    st.VacuumCatalog: lambda statement, full: [("MODIFY", (statement.source,))],
     st.CreateFunction: _in_parent("ALTER"),
     st.DropFunction: _on("ALTER"),
     st.CreateReflection: _on("ALTER REFLECTION"),
@@ -69,7 +70,19 @@ NEEDS: dict[type, Callable[[Any, Full], Needs]] = {
     st.CreateView: _in_parent("ALTER"),
     st.Grant: _on("MANAGE GRANTS"),
 }
-"""Statements of a kind that is not here need nothing of their own."""
+READS = (
+    st.Query,
+    st.DescribeFunction,
+    st.Show,
+    st.ShowCreate,
+    st.ShowProperties,
+    st.Describe,
+    st.Explain,
+    st.Use,
+)
+"""What only reads: resolving its names is check enough."""
+ELSEWHERE = (st.Account, st.GrantRole, st.SetOption, st.Versioned)
+"""Checked by those who carry them out, or refused for everybody."""
 
 
 def check(access: Access, statement: object, full: Full, exists: Callable[[Path], bool]) -> None:

@@ -136,6 +136,7 @@ FORMS: tuple[Form, ...] = (
         "implemented",
         "sources of type POSTGRES",
     ),
+    Form("TABLE(sys.reflection_lineage('id'))", "SELECT * FROM TABLE(sys.reflection_lineage('a'))"),
     Form("TABLE(t (type => 'text', ...))", "SELECT * FROM TABLE(files.t (type => 'text'))"),
     Form("SHOW SCHEMAS | TABLES | VIEWS | FUNCTIONS", "SHOW TABLES IN a.b"),
     Form("SHOW CREATE TABLE | VIEW, SHOW TBLPROPERTIES", f"SHOW CREATE TABLE {_T}"),

@@ -209,18 +209,21 @@ def prune(conn: Connection, pipeline: Pipeline) -> Iterator[tuple[str, int]]:
     for stream in pipeline.cdc_streams:
         with conn.transaction():
             row = conn.execute(
-                "select least(max(q.watermark), (select w.watermark from lakehouse.watermarks as w "
-                "where w.entity = %(entity)s)) as below from lakehouse.prune_queue as q "
-                "where q.entity = %(entity)s and q.due_at <= clock_timestamp()",
+                # LEAST ignores nulls: nothing due must stay null.
+                "select least(due.watermark, w.watermark) as below, w.epoch "
+                "from (select max(watermark) as watermark from lakehouse.prune_queue "
+                "      where entity = %(entity)s and due_at <= clock_timestamp()) as due "
+                "join lakehouse.watermarks as w on w.entity = %(entity)s where due.watermark is not null",
                 {"entity": stream.name},
             ).fetchone()
             if row is None or row["below"] is None or not columns(conn, stream.name):
                 continue
             done = conn.execute(
-                sql.SQL("delete from {} where {} <= %s").format(
-                    sql.Identifier(SCHEMA, stream.name), sql.Identifier(COMMIT)
+                # A younger epoch may begin at a lower position, after a restore: its rows are all still needed.
+                sql.SQL("delete from {} where {} <= %s and {} <= %s").format(
+                    sql.Identifier(SCHEMA, stream.name), sql.Identifier(COMMIT), sql.Identifier(EPOCH)
                 ),
-                [row["below"]],
+                [row["below"], row["epoch"]],
             )
             conn.execute(
                 "delete from lakehouse.prune_queue "

@@ -65,8 +65,8 @@ def settle(pipeline: Pipeline) -> Any:
             for name in speed.make_views(conn, pipeline):
                 print(f"made {name}")
         with connections.connect(LEDGER) as conn:
-            for name, rows in speed.prune(conn, pipeline):
-                print(f"pruned {rows} rows of {name}")
+            for name, pruned in speed.prune(conn, pipeline):
+                print(f"pruned {pruned} rows of {name}")
             size = speed.log_size(conn, pipeline)
             rows = speed.status(conn, pipeline.name)
         for row in rows:
@@ -109,7 +109,7 @@ def wait(pipeline: Pipeline, needed: Any) -> Any:
 
 def _reads(pipeline: Pipeline) -> dict[str, Read]:
     """By stream, what the run read around its group's sync; nothing in a backfill without `resync`."""
-    ti, found = get_current_context()["ti"], {}
+    ti, found = get_current_context()["ti"], dict[str, Read]()
     for group in pipeline.groups:
         facts = ti.xcom_pull(task_ids=f"ingest.{group.name}.record") or []
         own = [fact for fact in facts if fact["lsn_before"] and fact["lsn_after"]]

@@ -16,6 +16,13 @@ class PostgresConditionError(Exception):
     """The wait broke; whether the condition holds is unknown."""
 
 
+async def _first(trigger: PostgresConditionTrigger) -> Any:
+    """The only event that the trigger gives."""
+    async for event in trigger.run():
+        return event.payload
+    return None
+
+
 class PostgresConditionOperator(BaseOperator):
     """Waits until a query's first column is true. Running out of patience is an answer, not a failure.
 
@@ -54,8 +61,7 @@ class PostgresConditionOperator(BaseOperator):
         )
         if self.deferrable:
             self.defer(trigger=trigger, method_name="execute_complete", kwargs={"started": started})
-        event = asyncio.run(anext(trigger.run()))  # type: ignore[arg-type]  # an async generator
-        return self.execute_complete(context, event.payload, started)
+        return self.execute_complete(context, asyncio.run(_first(trigger)), started)
 
     def execute_complete(self, context: Context, event: Any = None, started: float = 0.0) -> dict[str, Any]:
         """Resumes with the trigger's event."""

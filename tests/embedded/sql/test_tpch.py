@@ -79,7 +79,8 @@ def load(client: Client, store: ObjectStore, folder: Path, name: str) -> list[st
     for table in TABLES:
         s3.upload_file(str(folder / f"{table}.parquet"), "lakehouse", f"{name}/{table}/{table}.parquet")
         client.promote("files", table)
-        client.run(f'create table lake."{name}".{table} as select * from files.{table}')
+        made = client.submit(f'create table lake."{name}".{table} as select * from files.{table}')
+        assert client.wait(made, timeout=600)["jobState"] == "COMPLETED"
     return ["lake", name]
 
 
@@ -137,7 +138,18 @@ def reflect(client: Client, context: list[str]) -> None:
 
 
 def by_rest(client: Client, context: list[str]) -> Ask:
-    return lambda sql: client.rows(sql, context)
+    def ask(sql: str) -> list[dict[str, Any]]:
+        job_id = client.submit(sql, context)
+        job = client.wait(job_id, timeout=600)
+        assert job["jobState"] == "COMPLETED", job["errorMessage"]
+        rows: list[dict[str, Any]] = []
+        while len(rows) < job["rowCount"]:
+            page = client.http.get(f"/api/v3/job/{job_id}/results", params={"offset": len(rows), "limit": 500})
+            assert page.status_code == 200, page.text
+            rows += page.json()["rows"]
+        return rows
+
+    return ask
 
 
 def run(make_server: Callable[..., SqlProcess], store: ObjectStore, folder: Path, scale: float, name: str) -> Ask:

@@ -12,7 +12,14 @@ from lakehouse_providers.dremio import conditions
 from lakehouse_providers.dremio.client import AsyncDremioClient
 from lakehouse_providers.dremio.hook import DremioHook
 from lakehouse_providers.dremio.refresh import Baseline
-from lakehouse_providers.dremio.watch import Event, cancel_refresh, watch_condition, watch_job, watch_refresh
+from lakehouse_providers.dremio.watch import (
+    Event,
+    cancel_refresh,
+    watch_condition,
+    watch_job,
+    watch_jobs,
+    watch_refresh,
+)
 from lakehouse_providers.polling import Pace
 
 
@@ -74,6 +81,34 @@ class DremioJobTrigger(_DremioTrigger):
             async with AsyncDremioClient(await DremioHook(self.conn_id).aendpoint()) as client:
                 await client.cancel_job(self.job_id)
             self.log.info("Cancelled Dremio job %s, since its task was stopped", self.job_id)
+
+
+class DremioJobsTrigger(_DremioTrigger):
+    """Waits until all of several jobs have ended, well or badly."""
+
+    def __init__(
+        self,
+        job_ids: list[str],
+        conn_id: str = DremioHook.default_conn_name,
+        deadline: float | None = None,
+        interval: float = 1.0,
+        longest: float = 15.0,
+    ) -> None:
+        super().__init__(conn_id, deadline, interval, longest)
+        self.job_ids = job_ids
+
+    def serialize(self) -> tuple[str, dict[str, Any]]:
+        return f"{__name__}.DremioJobsTrigger", {"job_ids": self.job_ids, **self._common()}
+
+    async def _wait(self) -> Event:
+        return await watch_jobs(await DremioHook(self.conn_id).aendpoint(), self.job_ids, self._pace())
+
+    async def on_kill(self) -> None:
+        if await stopped_by_a_person(self):
+            async with AsyncDremioClient(await DremioHook(self.conn_id).aendpoint()) as client:
+                for job_id in self.job_ids:
+                    await client.cancel_job(job_id)
+            self.log.info("Cancelled %s Dremio jobs, since their task was stopped", len(self.job_ids))
 
 
 class DremioReflectionTrigger(_DremioTrigger):

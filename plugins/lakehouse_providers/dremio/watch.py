@@ -38,6 +38,24 @@ async def watch_job(endpoint: Endpoint, job_id: str, pace: Pace) -> Event:
     return {**base, "status": status, "state": job.state, "message": job.error}
 
 
+async def watch_jobs(endpoint: Endpoint, job_ids: Sequence[str], pace: Pace) -> Event:
+    """Ends with status done, or timeout; `jobs`: those that ended, by id; `open`: those that still run."""
+    ended: dict[str, Event] = {}
+    left = list(job_ids)
+    async with AsyncDremioClient(endpoint) as client:
+
+        async def look() -> bool | None:
+            for job_id in list(left):
+                job = await client.job(job_id)
+                if job.final:
+                    ended[job_id] = {"state": job.state, "message": job.error, "seconds": job.seconds}
+                    left.remove(job_id)
+            return None if left else True
+
+        done = await poll(look, pace, transient=transient, log=log)
+    return {"status": "done" if done else "timeout", "jobs": ended, "open": left}
+
+
 class RefreshWatch:
     """Judges a baseline's reflections again and again, each until it is fresh; the first failure ends the watch."""
 

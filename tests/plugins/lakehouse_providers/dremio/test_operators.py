@@ -25,7 +25,7 @@ def run(operator: Any, context: dict[str, Any]) -> Any:
         return operator.execute(context)
     except TaskDeferred as deferred:
         event = asyncio.run(anext(aiter(deferred.trigger.run())))
-        return getattr(operator, deferred.method_name)(context, event.payload)
+        return getattr(operator, deferred.method_name)(context, event=event.payload, **(deferred.kwargs or {}))
 
 
 def defer(operator: Any, context: dict[str, Any]) -> TaskDeferred:
@@ -212,7 +212,7 @@ def test_sql_waiting_in_a_worker_is_cancelled_by_its_time_limit(
 
 
 def metadata(**options: Any) -> DremioRefreshMetadataOperator:
-    defaults: dict[str, Any] = {"task_id": "task", "conn_id": "dremio", "datasets": []}
+    defaults: dict[str, Any] = {"task_id": "task", "datasets": [], "poll_interval": 0.01}
     return DremioRefreshMetadataOperator(**defaults | options)
 
 
@@ -256,6 +256,35 @@ def test_metadata_out_of_time_is_cancelled(dremio: Any, context: Any) -> None:
     with pytest.raises(errors.DremioJobTimeoutError):
         run(metadata(datasets=["a"], timeout=0), context)
     assert len(dremio.cancelled) == 1
+
+
+def test_metadata_can_be_waited_for_in_the_triggerer(dremio: Any, context: Any, store: Any) -> None:
+    dremio.broken['"b"'] = "Access denied"
+    assert run(metadata(datasets=["a"], deferrable=True), context)[0]["dataset"] == "a"
+    with pytest.raises(errors.DremioError, match=r"^Metadata was not refreshed. b: .*Access denied"):
+        run(metadata(datasets=["a", "b"], deferrable=True), context)
+    assert store.data == {}
+
+
+def test_metadata_of_the_try_before_is_waited_for(dremio: Any, context: Any) -> None:
+    dremio.endless.add("ALTER")
+    first = defer(metadata(datasets=["a", "b"], deferrable=True), context)
+    second = defer(metadata(datasets=["a", "b"], deferrable=True), context)
+    assert second.trigger.serialize()[1]["job_ids"] == first.trigger.serialize()[1]["job_ids"]
+    assert len(dremio.statements("ALTER")) == 2
+
+
+def test_metadata_killed_is_cancelled(dremio: Any, context: Any, task_state: Any) -> None:
+    dremio.endless.add("ALTER")
+    operator = metadata(datasets=["a", "b"], deferrable=True)
+    operator.on_kill()
+    trigger = defer(operator, context).trigger
+    operator.on_kill()
+    assert len(dremio.cancelled) == 2
+    trigger._task_instance = context["ti"]
+    task_state("failed")
+    asyncio.run(trigger.on_kill())
+    assert len(dremio.cancelled) == 4
 
 
 def test_metadata_survives_a_lost_reply(dremio: Any, context: Any) -> None:

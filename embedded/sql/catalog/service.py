@@ -242,7 +242,10 @@ class CatalogService:
         source = self.source(self.root(path))
         if not isinstance(source, IcebergSource):
             raise ValidationError("Can not drop a folder inside a [SOURCE]")
-        return source.drop_namespace(path[1:])
+        dropped = source.drop_namespace(path[1:])
+        if dropped:
+            self._tell_removed([Entity("folder", path)])
+        return dropped
 
     # Sources ----------------------------------------------------------------------------------------------------
 
@@ -468,6 +471,9 @@ class CatalogService:
         self.metadata.dropped([entity.id for entity in doomed])
         for entity in doomed:
             self._sources.pop(entity.id, None)
+        self._tell_removed(doomed)
+
+    def _tell_removed(self, doomed: Sequence[Entity]) -> None:
         for listener in self.on_removed:
             try:
                 listener(doomed)

@@ -140,6 +140,16 @@ def test_creating_needs_a_privilege_and_makes_an_owner(admin: Client, ann: Clien
     admin.run(f"revoke create table on folder {lake} from user ann")
 
 
+def test_a_dropped_folder_leaves_no_privileges(admin: Client, ann: Client) -> None:
+    folder = f"lake.f{uuid.uuid4().hex[:8]}"
+    admin.run(f"create folder {folder}")
+    admin.run(f"grant select on folder {folder} to user ann")
+    admin.run(f"drop folder {folder}")
+    admin.run(f"create folder {folder}")
+    admin.run(f"create table {folder}.again as select 1 as id")
+    assert "Access denied" in denied(ann, f"select * from {folder}.again")
+
+
 def test_rest_writes_need_privileges(admin: Client, ann: Client) -> None:
     view = admin.entity("shop", "open", "totals")
     admin.run("grant select on view shop.open.totals to user ann")

@@ -25,10 +25,10 @@ PROJECT = Path(__file__).resolve().parents[2]
 PYTHON = PROJECT / ".venvs" / "conformance" / "bin" / "python"
 USERS = ("dbt_user_1", "dbt_user_2", "dbt_user_3")
 QUICK = (
-    "BaseIncremental and basic and not Strategy and not Schema",
-    "BaseSeedGrants",
+    "Test_basic_BaseIncremental and not Schema and not Strategy",
+    "Test_basic_BaseEphemeral",
+    "BaseInvalidGrants",
     "BaseUnitTestCaseInsensivity",
-    "BaseSnapshotCheckCols",
 )
 
 

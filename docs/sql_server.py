@@ -15,6 +15,7 @@ from embedded.sql.catalog.information_schema import TABLES
 from embedded.sql.catalog.sources import KNOWN_TYPES
 from embedded.sql.catalog.system_tables import SCHEMAS
 from embedded.sql.engine import coverage
+from embedded.sql.flight import actions, messages
 from embedded.sql.rest.app import Endpoint
 from embedded.sql.rest.refused import REFUSED
 from embedded.sql.server import SqlServer
@@ -28,6 +29,22 @@ Generated from the server's code by `make docs`. *Implemented* is tested against
 *partial* says what is missing, *refused* answers with Dremio's error shape and never with a silent success.
 The server speaks Dremio's REST v3 (and the parts of v2 that clients use) and Arrow Flight SQL; it is not Dremio.
 """
+
+FLIGHT = """\
+A descriptor holds SQL, as Dremio's older clients send it, or a command of Flight SQL. Basic handshake,
+login, OAuth and personal access tokens; the headers schema, quoting, routing_queue, routing_tag,
+routing_engine; a session by cookie, which USE changes; TLS with `LAKEHOUSE_SQL_FLIGHT_CERTIFICATE` and
+`LAKEHOUSE_SQL_FLIGHT_KEY`. A query is planned and started at GetFlightInfo, a command runs at DoGet.
+Rows are streamed while they are computed; a query that nobody fetches for
+`LAKEHOUSE_SQL_UNCLAIMED_TIMEOUT` (60) seconds or whose client reads nothing for
+`LAKEHOUSE_SQL_READER_TIMEOUT` (900) seconds is cancelled. Unlike Dremio 25 it takes parameters of
+prepared statements and answers updates over DoPut."""
+_FLIGHT_REFUSED = (
+    "CommandStatementIngest",
+    "CommandStatementSubstraitPlan",
+    "BeginTransaction, EndTransaction, BeginSavepoint, EndSavepoint",
+    "ListFlights, DoExchange",
+)
 
 _SETTINGS = {
     "DATABASE_URL": "postgresql://nowhere/none",
@@ -82,6 +99,17 @@ def _state(status: str, note: str) -> str:
     return f"{status}: {note}" if note else status
 
 
+def _flight_rows() -> Iterable[tuple[str, ...]]:
+    empty = "implemented; always empty, as in Dremio"
+    for name in messages.COMMANDS:
+        keys = name.endswith(("Keys", "CrossReference", "GetCatalogs"))
+        yield (f"`{name}`", empty if keys else "implemented")
+    for name, text in actions.DESCRIPTIONS.items():
+        yield (f"`{name}`: {text[0].lower()}{text[1:].rstrip('.')}", "implemented")
+    for name in _FLIGHT_REFUSED:
+        yield (f"`{name}`", "refused")
+
+
 def render() -> str:
     """The whole page."""
     lines = [HEAD, "## Endpoints", ""]
@@ -90,6 +118,8 @@ def render() -> str:
         "With `LAKEHOUSE_SQL_CLOUD_PROJECT` every v3 path also answers below Dremio Cloud's `/v0/projects/{id}`.",
         "",
     ]
+    lines += ["## Arrow Flight", "", FLIGHT, ""]
+    lines += _table(("command or action of Flight SQL", "state"), _flight_rows())
     lines += ["## Sources", "", ", ".join(f"`{kind}`" for kind in KNOWN_TYPES), ""]
     lines += ["## System tables", "", ", ".join(f"`sys.{name}`" for name in sorted(SCHEMAS)), ""]
     lines += [", ".join(f"`INFORMATION_SCHEMA.{name}`" for name in TABLES), ""]

@@ -17,7 +17,7 @@ from embedded.sql.flight.statements import Statements
 _CANCELLED, _NOT_CANCELLABLE = 1, 3
 _CLOSED = 1
 _UNKNOWN_NAME, _WRONG_VALUE = 1, 2
-_DESCRIPTIONS = {
+DESCRIPTIONS = {
     "CreatePreparedStatement": "Plans a statement; gives a handle, its columns and its parameters.",
     "ClosePreparedStatement": "Forgets the values bound to a prepared statement.",
     "CancelFlightInfo": "Cancels the query of a FlightInfo.",
@@ -44,7 +44,7 @@ class Actions:
         }
 
     def described(self) -> list[tuple[str, str]]:
-        return [(name, _DESCRIPTIONS[name]) for name in self._known]
+        return [(name, DESCRIPTIONS[name]) for name in self._known]
 
     def carry_out(self, caller: Caller, name: str, body: bytes) -> list[bytes]:
         """The action's results. Raises Unimplemented for an unknown one, SqlError and WireError for a wrong one."""

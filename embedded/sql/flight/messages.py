@@ -109,7 +109,7 @@ def _tables(fields: wire.Fields) -> GetTables:
     )
 
 
-_COMMANDS: Mapping[str, Callable[[wire.Fields], Command]] = {
+COMMANDS: Mapping[str, Callable[[wire.Fields], Command]] = {
     "CommandStatementQuery": _statement(StatementQuery),
     "CommandStatementUpdate": _statement(StatementUpdate),
     "CommandPreparedStatementQuery": _handle(PreparedQuery),
@@ -140,7 +140,7 @@ def parse_command(data: bytes) -> Command:
         except UnicodeDecodeError:
             raise wire.WireError("neither a Flight SQL command nor SQL in UTF-8") from None
     name, content = unpacked
-    read = _COMMANDS.get(name)
+    read = COMMANDS.get(name)
     return Unknown(name) if read is None else read(wire.read(content))
 
 

@@ -87,7 +87,7 @@ setup: $(INSTALLED) $(if $(DBT_FILES),$(MANIFEST)) ## Make the venvs and the dbt
 test: test-fast test-platform ## Run all tests but the long fault tests
 
 .PHONY: test-fast
-test-fast: setup $(TESTS_INSTALLED) ## Run the tests that need no running platform, the two halves side by side
+test-fast: setup $(TESTS_INSTALLED) $(VENVS)/connectors/source-faker/.installed ## Run the tests that need no running platform, the two halves side by side
 	@$(MAKE) --no-print-directory --jobs 2 --output-sync=line test-embedded test-airflow
 
 .PHONY: test-embedded
@@ -134,6 +134,26 @@ verify: lock-check lint test test-faults ## All that CI runs, and the long fault
 docs: setup ## Write the generated pages (docs/dags.md, docs/sql-server.md)
 	@$(AIRFLOW)/python -m docs.generate
 	@$(EMBEDDED)/python -m docs.sql_server
+
+##@ Connectors
+# Airbyte-protocol connectors of PyPI: a venv each, made from the connector's own pinned, hashed file in LOCKED.
+LOCKED := embedded/replication/protocol_connectors/locked
+.PHONY: connector
+connector: $(foreach name,$(NAME),$(VENVS)/connectors/$(name)/.installed) ## Install Airbyte connectors for the replication server: make connector NAME="source-faker source-s3"
+	$(if $(NAME),,@echo "Which? NAME= one or more of: $(basename $(notdir $(wildcard $(LOCKED)/*.txt)))" >&2; exit 1)
+
+.PHONY: connector-lock
+connector-lock: $(VENVS)/embedded/.installed ## Pin a connector of PyPI with all its hashes: make connector-lock PACKAGE=airbyte-source-faker==7.2.1 [DEFINITION_ID=uuid]
+	@$(EMBEDDED)/python -m embedded.replication.protocol_connectors.lock "$(PACKAGE)" $(DEFINITION_ID) --uv $(UV)
+
+# `.installed` is the file that was installed: the server refuses a venv made from another one.
+$(VENVS)/connectors/%/.installed: $(LOCKED)/%.txt | $(VENVS)/embedded/.installed
+	@[ -x $(VENVS)/connectors/$*/bin/python ] || $(UV) venv --quiet --clear --python $(VENVS)/uv/bin/python $(VENVS)/connectors/$*
+	@.ci/with-progress "Installing $*: $$(grep -c '==' $<) packages" \
+		$(UV) pip sync --python $(VENVS)/connectors/$*/bin/python --require-hashes $<
+	@.ci/with-progress "Asking $* what it needs" \
+		$(EMBEDDED)/python -m embedded.replication.protocol_connectors.describe $(VENVS)/connectors/$*
+	@cp $< $@
 
 ##@ Dependencies
 # One lock, one export a venv. The exports are what gets installed; uv.lock is what people change.

@@ -147,6 +147,7 @@ def _alerts(endpoints: Endpoints) -> Service:
 def _replication(endpoints: Endpoints) -> Service:
     secret = endpoints.secrets
     environment = {
+        "LAKEHOUSE_REPLICATION_SCRATCH": str(endpoints.home.scratch / "replication"),
         **_passed_on("LAKEHOUSE_REPLICATION_"),
         "LAKEHOUSE_REPLICATION_PORT": str(endpoints.ports[REPLICATION]),
         "LAKEHOUSE_REPLICATION_DATABASE_URL": endpoints.platform.dsn("replication"),

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from importlib import util
 from pathlib import Path
+from typing import Any
 
 TABLE = "promotions"
 
@@ -43,6 +44,31 @@ def dlt(dsn: str, folder: str, backend: str) -> None:
     pipeline.run(table, loader_file_format="parquet")
 
 
+def dlt_incremental(dsn: str, folder: str, disposition: str) -> None:
+    """Rows whose `updated_at` is new since the last run in this folder: appended to Parquet, or merged into DuckDB."""
+    os.environ["RUNTIME__DLTHUB_TELEMETRY"] = "false"
+    import dlt as tool
+    from dlt.sources.sql_database import sql_table
+
+    into: Any = tool.destinations.filesystem(folder)
+    if disposition == "merge":
+        into = tool.destinations.duckdb(f"{folder}/lake.duckdb")
+    pipeline = tool.pipeline(
+        f"increment_{disposition}", destination=into, dataset_name="out", pipelines_dir=f"{folder}/p"
+    )
+    table = sql_table(
+        credentials=dsn.replace("postgresql://", "postgresql+psycopg2://"),
+        schema="retail",
+        table=TABLE,
+        backend="pyarrow",
+        incremental=tool.sources.incremental("updated_at"),
+        primary_key="promotion_id",
+        write_disposition=disposition,
+    )
+    options = {"loader_file_format": "parquet"} if disposition == "append" else {}
+    pipeline.run(table, **options)
+
+
 def sling(dsn: str, folder: str) -> None:
     """The wheel's own binary: its Python entry point would look for a download first."""
     spec = util.find_spec("sling_linux_amd64")
@@ -60,6 +86,8 @@ def main() -> None:
     match name.split("-"):
         case ["duckdb", codec]:
             duckdb(dsn, folder, codec)
+        case ["dlt", "incremental", disposition]:
+            dlt_incremental(dsn, folder, disposition)
         case ["dlt", backend]:
             dlt(dsn, folder, backend)
         case ["sling"]:

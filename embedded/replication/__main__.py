@@ -9,6 +9,7 @@ import psycopg
 import uvicorn
 
 from embedded.replication.app import create_app
+from embedded.replication.scratch import ScratchError
 from embedded.replication.settings import SettingsError, load
 
 
@@ -18,7 +19,7 @@ def main() -> int:
     try:
         settings = load()
         app = create_app(settings)
-    except SettingsError as error:
+    except (SettingsError, ScratchError) as error:
         print(f"replication server: {error}", file=sys.stderr)
         return 2
     except psycopg.Error as error:

@@ -11,13 +11,14 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from embedded.replication.api import capture, connections, extension, jobs, tokens, workspaces
+from embedded.replication.api import capture, connections, extension, jobs, page, tokens, workspaces
 from embedded.replication.api.actors import Actors
 from embedded.replication.api.calls import EXTENSION, PUBLIC, Handler, Services, route
 from embedded.replication.auth import Tokens
 from embedded.replication.faults import Faults
 from embedded.replication.problems import method_not_allowed, no_such_call
 from embedded.replication.runner import Runner
+from embedded.replication.scratch import Scratch
 from embedded.replication.settings import Settings
 from embedded.replication.store.database import migrate, open_pool
 
@@ -27,6 +28,7 @@ _sources, _destinations = Actors("source"), Actors("destination")
 OPEN_CALLS: list[tuple[str, str, Handler]] = [
     ("POST", f"{PUBLIC}/applications/token", tokens.issue),
     ("GET", f"{PUBLIC}/health", tokens.health),
+    ("GET", f"{EXTENSION}/jobs/{{jobId}}/page", page.page),
 ]
 CALLS: list[tuple[str, str, Handler]] = [
     ("GET", f"{PUBLIC}/workspaces", workspaces.list_),
@@ -64,6 +66,9 @@ CALLS: list[tuple[str, str, Handler]] = [
     ("GET", f"{EXTENSION}/connections/{{connectionId}}/state", extension.state),
     ("GET", f"{EXTENSION}/connections/{{connectionId}}/slot", capture.slot),
     ("POST", f"{EXTENSION}/connections/{{connectionId}}/rebuild", capture.rebuild),
+    ("GET", f"{EXTENSION}/connectors", extension.list_connectors),
+    ("POST", f"{EXTENSION}/connections/{{connectionId}}/refresh", extension.refresh),
+    ("POST", f"{EXTENSION}/connections/{{connectionId}}/clear", extension.clear),
     ("POST", f"{EXTENSION}/sources/{{sourceId}}/check", extension.check_source),
     ("POST", f"{EXTENSION}/destinations/{{destinationId}}/check", extension.check_destination),
     ("PUT", f"{EXTENSION}/faults", extension.set_faults),
@@ -71,11 +76,15 @@ CALLS: list[tuple[str, str, Handler]] = [
 
 
 def create_app(settings: Settings) -> Starlette:
-    """Migrate the database, open the pool, and build the application; raises psycopg.Error without a database."""
+    """Migrate the database, open the pool, and build the application.
+
+    Raises psycopg.Error without a database, ScratchError without a folder for its files.
+    """
     migrate(settings.database_url)
     pool = open_pool(settings.database_url)
     faults = Faults(settings.faults)
-    services = Services(settings, pool, Tokens(settings), Runner(settings, pool, faults), faults)
+    scratch = Scratch(settings.scratch)
+    services = Services(settings, pool, Tokens(settings), Runner(settings, pool, faults, scratch), faults, scratch)
 
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
@@ -83,6 +92,7 @@ def create_app(settings: Settings) -> Starlette:
         yield
         services.runner.stop()
         pool.close()
+        scratch.remove()
 
     return Starlette(
         routes=_routes(services),

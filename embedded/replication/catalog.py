@@ -5,15 +5,13 @@ The rules and the wording of the checks follow the real server (airbyte-platform
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 from pydantic import BaseModel, ConfigDict
 
 from embedded.replication.connectors import PostgresSource
-from embedded.replication.postgres.discovery import Column, Table
-from embedded.replication.postgres.types import plan
 
 SyncMode = Literal[
     "full_refresh_overwrite", "full_refresh_overwrite_deduped", "full_refresh_append", "full_refresh_update",
@@ -30,13 +28,53 @@ _MODES_OF: dict[str, tuple[SyncMode, ...]] = {
 # What every stream of a CDC source carries beside the table's columns. The first is the cursor that it defines itself.
 CDC_CURSOR = "_ab_cdc_lsn"
 CDC_COLUMNS = (CDC_CURSOR, "_ab_cdc_updated_at", "_ab_cdc_deleted_at", "_ab_cdc_commit_lsn")
-# Types with a total order and a maximum, whose values PostgreSQL can read back from text; all in pg_catalog.
-CURSOR_TYPES = frozenset(
-    {
-        "int2", "int4", "int8", "oid", "numeric", "float4", "float8", "date", "timestamp", "timestamptz", "time",
-        "text", "varchar", "bpchar",
-    }
-)  # fmt: skip
+
+
+class Column(Protocol):
+    """A top-level field of a stream. type_text: its type in the source's words. written: the type written, as text."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def type_text(self) -> str: ...
+    @property
+    def written(self) -> str: ...
+    @property
+    def is_cursor(self) -> bool:
+        """Whether its values have an order that an incremental sync can follow."""
+
+
+class Table(Protocol):
+    """What a source offers as one stream: a PostgreSQL table, or a connector's stream.
+
+    default_cursor: what an incremental sync follows when nothing is named; source_defined_cursor: nothing may be.
+    """
+
+    @property
+    def namespace(self) -> str: ...
+    @property
+    def name(self) -> str: ...
+    @property
+    def columns(self) -> Sequence[Column]: ...
+    @property
+    def primary_key(self) -> tuple[str, ...]: ...
+    @property
+    def readable(self) -> bool: ...
+    @property
+    def incremental(self) -> bool: ...
+    @property
+    def source_defined_cursor(self) -> bool: ...
+    @property
+    def default_cursor(self) -> tuple[str, ...]: ...
+    @property
+    def change_key(self) -> tuple[str, ...]:
+        """The columns that identify a row whose changes are captured; none where there can be no such capture."""
+
+    def change_problem(self) -> str | None:
+        """Why changes cannot be captured exactly; None when they can."""
+
+    def column(self, name: str) -> Column | None: ...
+
 
 Catalog = Mapping[tuple[str, str], Table]
 
@@ -48,15 +86,22 @@ class Offer:
     modes: tuple[SyncMode, ...]
     cdc: bool = False
 
+    def modes_of(self, table: Table) -> list[SyncMode]:
+        """Those that one stream supports."""
+        return [mode for mode in self.modes if table.incremental or not mode.startswith("incremental")]
+
     @property
     def default(self) -> SyncMode:
         return "full_refresh_overwrite" if "full_refresh_overwrite" in self.modes else self.modes[0]
 
 
-def offer(source: PostgresSource, destination_type: str) -> Offer:
-    """The sync modes of a source and a type of destination. Changes are only ever streamed incrementally."""
+def offer(source: PostgresSource | None, destination_type: str) -> Offer:
+    """The sync modes of a source and a type of destination. Changes are only ever streamed incrementally.
+
+    `source`: None for a connector's, whose streams differ in what they support.
+    """
     modes = _MODES_OF[destination_type]
-    if source.cdc is None:
+    if source is None or source.cdc is None:
         return Offer(modes)
     return Offer(tuple(mode for mode in modes if mode.startswith("incremental")), cdc=True)
 
@@ -112,7 +157,7 @@ def _find(stream: StreamConfig, catalog: Catalog) -> Table:
     found = [
         table
         for (namespace, name), table in catalog.items()
-        if name == stream.name and stream.namespace in (None, namespace)
+        if name == stream.name and (stream.namespace is None or stream.namespace == namespace)
     ]
     if len(found) > 1:
         choices = ", ".join(table.namespace for table in found)
@@ -126,14 +171,16 @@ def _find(stream: StreamConfig, catalog: Catalog) -> Table:
 
 
 def _check(stream: StreamConfig, table: Table, offered: Offer) -> None:
+    modes = offered.modes_of(table)
     mode = stream.syncMode or offered.default
-    if mode not in offered.modes:
-        modes = ", ".join(offered.modes)
-        raise CatalogError(f"Cannot set sync mode to {mode} for stream {stream.name}. Valid sync modes are: {modes}.")
+    if mode not in modes:
+        raise CatalogError(
+            f"Cannot set sync mode to {mode} for stream {stream.name}. Valid sync modes are: {', '.join(modes)}."
+        )
     if stream.mappers:
         raise CatalogError(f"Stream {stream.name}: mappers are not available in this server.")
     if stream.includeFiles:
-        raise CatalogError(f"Stream {stream.name}: includeFiles is not available for a PostgreSQL source.")
+        raise CatalogError(f"Stream {stream.name}: includeFiles is not available in this server.")
     _check_key(stream, table, mode)
     _check_changes(table, offered)
     if offered.cdc and stream.cursorField not in (None, [], [CDC_CURSOR]):
@@ -166,7 +213,13 @@ def _check_key(stream: StreamConfig, table: Table, mode: str) -> None:
 
 
 def _check_cursor(stream: StreamConfig, table: Table) -> None:
-    usable = ", ".join(column.name for column in table.columns if is_cursor(column))
+    usable = ", ".join(column.name for column in table.columns if column.is_cursor)
+    if table.source_defined_cursor:
+        if stream.cursorField and tuple(stream.cursorField) != table.default_cursor:
+            raise CatalogError(f"Cursor field for stream: {stream.name} is already defined by source.")
+        return
+    if not stream.cursorField and table.default_cursor:
+        return
     if not stream.cursorField:
         message = f"No default cursor field is available for stream {stream.name}. Set cursorField to one of: {usable}."
         raise CatalogError(message)
@@ -174,7 +227,7 @@ def _check_cursor(stream: StreamConfig, table: Table) -> None:
         raise CatalogError(f"Cursor field of stream {stream.name} must be one top-level field.")
     _check_names(stream, table, stream.cursorField, "cursor field")
     column = table.column(stream.cursorField[0])
-    if column is None or not is_cursor(column):
+    if column is None or not column.is_cursor:
         name = stream.cursorField[0]
         raise CatalogError(f"Field {name} of stream {stream.name} has no order to follow. Possible: {usable}.")
 
@@ -205,18 +258,16 @@ def _check_names(stream: StreamConfig, table: Table, names: list[str], what: str
             raise CatalogError(f"Invalid {what} {name} for stream {stream.name}. The stream's fields: {fields}.")
 
 
-def is_cursor(column: Column) -> bool:
-    return not column.type.array and column.type.kind == "b" and column.type.name in CURSOR_TYPES
-
-
 def _stored(stream: StreamConfig, table: Table, offered: Offer) -> dict[str, Any]:
     """A stream as rows of `streams`: the config as it is shown, and the columns known now."""
     selected = None if stream.selectedFields is None else [field.fieldPath[0] for field in stream.selectedFields]
+    mode = stream.syncMode or offered.default
+    default_cursor = list(table.default_cursor) if mode.startswith("incremental") else []
     config: dict[str, Any] = {
         "name": table.name,
-        "namespace": table.namespace,
-        "syncMode": stream.syncMode or offered.default,
-        "cursorField": [CDC_CURSOR] if offered.cdc else stream.cursorField or [],
+        "namespace": table.namespace or None,
+        "syncMode": mode,
+        "cursorField": [CDC_CURSOR] if offered.cdc else stream.cursorField or default_cursor,
         "primaryKey": stream.primaryKey or [[name] for name in table.primary_key],
         "selectedFields": [{"fieldPath": [name]} for name in selected] if selected else [],
         "mappers": [],
@@ -229,7 +280,7 @@ def _stored(stream: StreamConfig, table: Table, offered: Offer) -> dict[str, Any
 
 def field(column: Column) -> dict[str, str]:
     """A column as the connection remembers it: the type written decides whether a change matters."""
-    return {"name": column.name, "type": column.type.text, "written": plan(column, False).written}
+    return {"name": column.name, "type": column.type_text, "written": column.written}
 
 
 def stream_properties(table: Table, offered: Offer | None, *, cdc: bool) -> dict[str, Any]:
@@ -237,10 +288,10 @@ def stream_properties(table: Table, offered: Offer | None, *, cdc: bool) -> dict
     fields = [[column.name] for column in table.columns]
     return {
         "streamName": table.name,
-        "streamnamespace": table.namespace,
-        "syncModes": list(offered.modes) if offered else None,
-        "defaultCursorField": [CDC_CURSOR] if cdc else [],
-        "sourceDefinedCursorField": cdc,
+        "streamnamespace": table.namespace or None,
+        "syncModes": offered.modes_of(table) if offered else None,
+        "defaultCursorField": [CDC_CURSOR] if cdc else list(table.default_cursor),
+        "sourceDefinedCursorField": cdc or table.source_defined_cursor,
         "sourceDefinedPrimaryKey": [[name] for name in table.primary_key],
         "propertyFields": [*fields, *([name] for name in CDC_COLUMNS if cdc)],
     }

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 MASK = "**********"
 
 # Field names that carry "airbyte_secret": true in the specs of source-postgres and destination-s3.
-_SECRET_FIELDS = frozenset(
+SECRET_FIELDS = frozenset(
     {
         "password", "access_key_id", "secret_access_key", "ca_certificate", "client_certificate", "client_key",
         "client_key_password", "tunnel_user_password", "ssh_key",
@@ -188,42 +188,3 @@ def explain(error: ValidationError) -> str:
         where = ".".join(str(part) for part in item["loc"]) or "body"
         clauses.append(f"{where}: {item['msg']}")
     return "; ".join(clauses)
-
-
-def connector(kind: str, configuration: dict[str, Any], definition_id: str | None) -> Connector:
-    """The connector that a create request means, by type field or definition id; raises ConfigurationError."""
-    choices = AVAILABLE[kind]
-    field = f"{kind}Type"
-    named = configuration.get(field)
-    if named is None and definition_id:
-        for choice in choices.values():
-            if str(choice.DEFINITION_ID) == definition_id:
-                return choice
-        raise ConfigurationError(f"definitionId {definition_id}: not available here")
-    if named not in choices:
-        raise ConfigurationError(f"configuration.{field} is {named!r}; this server has: {', '.join(choices)}")
-    return choices[named]
-
-
-def mask(value: Any, name: str = "") -> Any:
-    """A copy of a configuration with every secret replaced."""
-    if isinstance(value, dict):
-        return {key: mask(item, key) for key, item in value.items()}
-    if isinstance(value, list):
-        return [mask(item) for item in value]
-    return MASK if name in _SECRET_FIELDS and value else value
-
-
-def unmask(new: Any, old: Any) -> Any:
-    """`new` with each masked value replaced by the one in `old`: clients send back what they read."""
-    if isinstance(new, dict):
-        known = old if isinstance(old, dict) else {}
-        return {key: unmask(item, known.get(key)) for key, item in new.items()}
-    return old if new == MASK and isinstance(old, str) else new
-
-
-def secrets(value: Any, name: str = "") -> list[str]:
-    """Every secret in a configuration, to scrub messages with."""
-    if isinstance(value, dict):
-        return [found for key, item in value.items() for found in secrets(item, key)]
-    return [value] if name in _SECRET_FIELDS and isinstance(value, str) and value else []

@@ -10,11 +10,12 @@ http actions: `delay` (then answer), `lost_reply` (act, then cut the connection)
 503, and do nothing), `hang` (never answer). `times` defaults to 1; -1 is for ever. `path` is the end of the path.
 sync actions, in the worker process: `crash` (SIGKILL to itself), `crash_server` (SIGKILL to the server),
 `wait` (until the file `path` exists), `fail` (a transient error). Points:
-`after_snapshot` the source's snapshot is taken, nothing is read;
+`after_snapshot` the source's snapshot is taken, or its connector runs; nothing is read;
 `after_read` all parts are in the store, the outcome is not recorded: the next attempt undoes them and reads again;
 `after_upload` the outcome is recorded, nothing is visible; `half_visible` the first object is visible;
 `before_state` all objects are visible, the job is not recorded as succeeded: the next attempt finishes it;
-`before_progress` a checkpoint's rows are durable in the destination, its state is not recorded.
+`before_progress` a checkpoint's rows are durable in the destination, its state is not recorded;
+`after_progress` what was read so far is kept for the job's next attempt.
 Of a change data capture: `mid_snapshot` a stream's snapshot is complete and recorded; `mid_range` a range of it is;
 `mid_append` rows are in a transaction that is still open; `before_commit` all rows and the applied LSN are.
 `attempt` limits a rule to that attempt of a job; `job` to that job.
@@ -33,16 +34,8 @@ from typing import Any
 from embedded.replication.failures import SyncError
 
 POINTS = (
-    "after_snapshot",
-    "after_read",
-    "after_upload",
-    "half_visible",
-    "before_state",
-    "before_progress",
-    "mid_snapshot",
-    "mid_range",
-    "mid_append",
-    "before_commit",
+    *("after_snapshot", "after_read", "after_upload", "half_visible", "before_state"),
+    *("before_progress", "after_progress", "mid_snapshot", "mid_range", "mid_append", "before_commit"),
 )
 
 

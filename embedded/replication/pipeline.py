@@ -6,7 +6,7 @@ hands them to the destination. Data is durable there before a state that covers 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime
@@ -15,12 +15,26 @@ from typing import Any, Protocol
 import pyarrow as pa
 from psycopg.rows import DictRow
 
-from embedded.replication.records import Field
+from embedded.replication.records import Changes, Field
 
 Key = tuple[str, str]
 State = dict[str, Any]
 Log = Callable[[str, str], None]
 Reach = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Refresh:
+    """Streams that are read from the start in a new generation. truncate: older generations are void once it succeeds.
+
+    streams: None means all.
+    """
+
+    truncate: bool
+    streams: frozenset[Key] | None
+
+    def covers(self, key: Key) -> bool:
+        return self.streams is None or key in self.streams
 
 
 @dataclass(frozen=True)
@@ -34,6 +48,8 @@ class Job:
     destination: Any
     started: datetime
     object_bytes: int
+    checkpoint_seconds: float = 300.0
+    refresh: Refresh | None = None
 
 
 @dataclass(frozen=True)
@@ -83,6 +99,8 @@ class Rows:
     stream: int
     batch: pa.RecordBatch
     event: str | None = None
+    extracted: pa.Array | None = None  # timestamp(ms, UTC) of each row, where the source says when it read it
+    changes: Mapping[int, Changes] | None = None  # by row, what the reader could not keep
 
 
 @dataclass(frozen=True)
@@ -105,7 +123,18 @@ class Checkpoint:
     last: bool = False
 
 
-Event = Rows | StreamEnd | Checkpoint
+@dataclass(frozen=True)
+class Progress:
+    """Rows yielded before are complete up to these states: by position of the stream, and of the whole connection.
+
+    Unlike a Checkpoint it is a place to resume from within this job only, until the job succeeds.
+    """
+
+    states: Mapping[int, State]
+    shared: State | None = None
+
+
+Event = Rows | StreamEnd | Checkpoint | Progress
 
 
 class Reader(Protocol):
@@ -142,6 +171,9 @@ class Written:
     bytes: int = 0
     files: int = 0
 
+    def __add__(self, other: Written) -> Written:
+        return Written(self.records + other.records, self.bytes + other.bytes, self.files + other.files)
+
 
 class Writer(Protocol):
     """Takes the records of one stream (see records.py)."""
@@ -175,6 +207,15 @@ class Destination(Protocol):
     def checkpoint(self, state: State) -> bool:
         """Make all that was written so far durable for good; False if that comes with `publish` only."""
 
+    def cut(self, targets: Collection[Target]) -> list[Written] | None:
+        """Make what was written of these streams so far durable, so that it can be kept.
+
+        Gives what each of them has written; None if nothing can be kept.
+        """
+
+    def keep(self, targets: Collection[Target]) -> None:
+        """What was cut outlives a failed attempt of this job. Called in the transaction that notes the states."""
+
     def publish(self, attempt: int, state: State | None) -> None:
         """Make what attempt `attempt` wrote visible. Idempotent: parts of it may have happened.
 
@@ -184,8 +225,8 @@ class Destination(Protocol):
     def confirm(self) -> None:
         """Called in the transaction that records the job's success: note there that all is visible."""
 
-    def undo(self) -> None:
-        """Take back whatever attempts of this job wrote and did not finish. Idempotent."""
+    def undo(self, *, all_of_it: bool) -> None:
+        """Take back whatever attempts of this job wrote and did not finish or keep; or all of it. Idempotent."""
 
 
 OpenReader = Callable[[], AbstractContextManager[Reader]]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,6 +25,9 @@ META_FIELDS = (
     pa.field("_airbyte_meta", META, nullable=False),
     pa.field("_airbyte_generation_id", pa.int64(), nullable=False),
 )
+
+# What happened to the values of one row: Airbyte's `changes`.
+Changes = Sequence[Mapping[str, str]]
 
 _BLOCK = 65536
 # No batch has more rows (see postgres/stream.py).
@@ -135,10 +138,17 @@ class Records:
         self.schema = schema(fields)
         self.changed = 0
 
-    def shape(self, batch: pa.RecordBatch, event: str | None = None) -> pa.RecordBatch:
+    def shape(
+        self,
+        batch: pa.RecordBatch,
+        event: str | None = None,
+        extracted: pa.Array | None = None,
+        noted: Mapping[int, Changes] | None = None,
+    ) -> pa.RecordBatch:
         """One batch of the source (c0, c1, ..., flags) as records; values that cannot be carried become null.
 
-        event: the rows are markers of this event (see MARKER_REASONS), not records.
+        event: the rows are markers of this event (see MARKER_REASONS), not records. extracted: when each row was read,
+        where the source says so. noted: by row, what the reader changed itself.
         """
         count = batch.num_rows
         bad: dict[int, np.ndarray[Any, Any]] = self._flagged(batch) if self._has_flags else {}
@@ -153,12 +163,13 @@ class Records:
             if index in bad:
                 array = pc.if_else(pa.array(bad[index]), pa.scalar(None, field.type), array)
             columns.append(array)
-        now = pa.array(np.full(count, time.time_ns() // 1_000_000)).view(META_FIELDS[1].type)
-        meta = self._meta(count, bad) if bad else self._plain_meta[:count]
+        if extracted is None:
+            extracted = pa.array(np.full(count, time.time_ns() // 1_000_000)).view(META_FIELDS[1].type)
+        meta = self._meta(count, bad, noted or {}) if bad or noted else self._plain_meta[:count]
         if event is not None:
             marker = {"field": MARKER_FIELD, "change": MARKER_CHANGE, "reason": MARKER_REASONS[event]}
             meta = self._make_meta(np.arange(count + 1, dtype=np.int32), [marker] * count)
-        all_columns = [self._ids.take(count), now, meta, self._generations[:count], *columns]
+        all_columns = [self._ids.take(count), extracted, meta, self._generations[:count], *columns]
         return pa.RecordBatch.from_arrays(all_columns, schema=self.schema)
 
     def _flagged(self, batch: pa.RecordBatch) -> dict[int, np.ndarray[Any, Any]]:
@@ -172,23 +183,26 @@ class Records:
                 found.setdefault(int(index), np.zeros(len(flags), bool))[row] = True
         return found
 
-    def _meta(self, count: int, bad: dict[int, np.ndarray[Any, Any]]) -> pa.StructArray:
-        per_row = np.zeros(count, np.int32)
+    def _meta(self, count: int, bad: dict[int, np.ndarray[Any, Any]], noted: Mapping[int, Changes]) -> pa.StructArray:
+        per_row: np.ndarray[Any, Any] = np.zeros(count, np.int32)
         for mask in bad.values():
             per_row += mask
+        for at, items in noted.items():
+            per_row[at] += len(items)
         offsets = np.zeros(count + 1, np.int32)
         np.cumsum(per_row, out=offsets[1:])
-        changes = []
-        for row in np.flatnonzero(per_row):
+        changes: list[Mapping[str, str]] = []
+        for row in map(int, np.flatnonzero(per_row)):
             for index in sorted(bad):
                 if bad[index][row]:
                     reason = "DESTINATION_SERIALIZATION_ERROR"
                     changes.append({"field": self._fields[index].source, "change": "NULLED", "reason": reason})
+            changes += noted.get(row, ())
         self.changed += len(changes)
         return self._make_meta(offsets, changes)
 
-    def _make_meta(self, offsets: np.ndarray[Any, Any], changes: list[dict[str, str]]) -> pa.StructArray:
-        lists = pa.ListArray.from_arrays(pa.array(offsets), pa.array(changes, CHANGE))
+    def _make_meta(self, offsets: np.ndarray[Any, Any], changes: Sequence[Mapping[str, str]]) -> pa.StructArray:
+        lists = pa.ListArray.from_arrays(pa.array(offsets), pa.array(list(changes), CHANGE))
         syncs = pa.array(np.full(len(lists), self._sync_id, np.int64))
         return pa.StructArray.from_arrays([syncs, lists], fields=list(META))
 

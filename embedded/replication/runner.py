@@ -9,10 +9,11 @@ from __future__ import annotations
 import json
 import logging
 import os
+import shutil
 import signal
 import threading
 import time
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,9 @@ from embedded.replication import protocol
 from embedded.replication.failures import SyncError
 from embedded.replication.faults import Faults
 from embedded.replication.nursery import Nursery, Worker
+from embedded.replication.protocol_connectors.process import INHERITED
+from embedded.replication.protocol_connectors.registry import FOLDER
+from embedded.replication.scratch import Scratch
 from embedded.replication.settings import Settings
 from embedded.replication.store import connections, jobs, objects
 from embedded.replication.store.database import RUNNER_LOCK, Connection, Pool, connect
@@ -31,6 +35,8 @@ log = logging.getLogger(__name__)
 
 _TICK_SECONDS = 1.0
 _SETTLE_SECONDS = 30.0
+# A worker that knows its source is silent says so itself; the runner waits this much longer.
+_LATER_SECONDS = 30.0
 _ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -42,7 +48,8 @@ class Child:
     job_id: int
     attempt: int
     deadline: float
-    overtime: bool = False
+    folder: Path
+    stopped_because: str | None = None
 
     def kill(self) -> None:
         """End the whole process group; it may have ended by itself."""
@@ -52,8 +59,10 @@ class Child:
 class Runner:
     """A thread that owns all worker processes."""
 
-    def __init__(self, settings: Settings, pool: Pool, faults: Faults) -> None:
+    def __init__(self, settings: Settings, pool: Pool, faults: Faults, scratch: Scratch) -> None:
         self._settings = settings
+        self._scratch = scratch
+        self._retries = jobs.Retries(settings.max_attempts, settings.retry_seconds, settings.disable_after)
         self._pool = pool
         self._faults = faults
         self._wake = threading.Event()
@@ -140,15 +149,17 @@ class Runner:
             job_id,
             attempt,
             SyncError("replication", "system_error", message),
-            max_attempts=self._settings.max_attempts,
-            retry_seconds=None if at_once else self._settings.retry_seconds,
+            self._retries,
+            at_once=at_once,
         )
         if status is not None:
             jobs.log(db, job_id, attempt, "error", message)
 
     def _tick(self) -> None:
         with self._pool.connection() as db:
+            self._stop_silent(db)
             self._collect(db)
+            self._drop_stale(db)
             self._dispatch(db)
             self._settle(db)
 
@@ -157,17 +168,35 @@ class Runner:
         for child in list(self._children):
             if child.process.poll() is None:
                 if child.attempt and time.monotonic() > child.deadline:
-                    child.overtime = True
+                    limit = self._settings.job_seconds
+                    child.stopped_because = f"The attempt ran longer than {limit:.0f} s and was stopped."
                     child.kill()
                 continue
             if child.attempt and child.process.returncode != protocol.DONE:
                 self._fail(db, child.job_id, child.attempt, self._epitaph(child), at_once=False)
+            shutil.rmtree(child.folder, ignore_errors=True)
             with self._mutex:
                 self._children.remove(child)
 
+    def _stop_silent(self, db: Connection) -> None:
+        """End attempts that heard nothing from their source. The worker itself knows first where it can know."""
+        limit = self._settings.heartbeat_seconds
+        silent = jobs.silent_attempts(db, limit + _LATER_SECONDS)
+        for child in self._children:
+            if (child.job_id, child.attempt) in silent and child.stopped_because is None:
+                child.stopped_because = f"Nothing came from the source for {limit:.0f} s; the attempt was stopped."
+                child.kill()
+
+    def _drop_stale(self, db: Connection) -> None:
+        limit = self._settings.pending_seconds
+        reason = SyncError("replication", "transient_error", f"The job could not begin within {limit:.0f} s.")
+        for job_id in jobs.stale_jobs(db, limit):
+            jobs.cancel_job(db, job_id, reason.as_json())
+            jobs.log(db, job_id, 0, "error", reason.message)
+
     def _epitaph(self, child: Child) -> str:
-        if child.overtime:
-            return f"The attempt ran longer than {self._settings.job_seconds:.0f} s and was stopped."
+        if child.stopped_because is not None:
+            return child.stopped_because
         code = child.process.returncode or 0
         if code < 0:
             name = signal.Signals(-code).name
@@ -200,16 +229,20 @@ class Runner:
 
     def _spawn(self, job_id: int, attempt: int) -> None:
         arguments = ["sync", str(job_id), str(attempt)] if attempt else ["settle", str(job_id)]
-        process = self._nursery.spawn(arguments, json.dumps(self._options()))
-        child = Child(process, job_id, attempt, time.monotonic() + self._settings.job_seconds)
+        folder = self._scratch.new(f"job-{job_id}-{attempt or 'settle'}")
+        process = self._nursery.spawn(arguments, json.dumps(self._options(folder)))
+        child = Child(process, job_id, attempt, time.monotonic() + self._settings.job_seconds, folder)
         with self._mutex:
             self._children.append(child)
         log.info("job %s: attempt %s runs as process %s", job_id, attempt or "settle", process.pid)
 
-    def _options(self) -> dict[str, Any]:
+    def _options(self, folder: Path) -> dict[str, Any]:
         return {
-            "max_attempts": self._settings.max_attempts,
-            "retry_seconds": self._settings.retry_seconds,
+            "folder": str(folder),
+            "retries": asdict(self._retries),
+            "heartbeat_seconds": self._settings.heartbeat_seconds,
+            "checkpoint_seconds": self._settings.checkpoint_seconds,
+            "discover_seconds": self._settings.discover_seconds,
             "object_bytes": int(self._settings.object_mb * 1024 * 1024),
             "server_pid": os.getpid(),
             "faults": self._faults.sync,
@@ -217,7 +250,7 @@ class Runner:
 
     def _environment(self) -> dict[str, str]:
         """Only what a worker needs: no credential but the database's."""
-        kept = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "VIRTUAL_ENV", "SSL_CERT_FILE", "AWS_CA_BUNDLE")
+        kept = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "VIRTUAL_ENV", "AWS_CA_BUNDLE", FOLDER, *INHERITED)
         return {
             **{name: os.environ[name] for name in kept if name in os.environ},
             protocol.DATABASE: self._settings.database_url,

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from embedded.replication.failures import SyncError
@@ -12,7 +13,9 @@ from embedded.replication.pipeline import (
     Destination,
     Event,
     Job,
+    Key,
     Log,
+    Progress,
     Reach,
     Reader,
     Rows,
@@ -22,6 +25,7 @@ from embedded.replication.pipeline import (
     StreamEnd,
     Target,
     Writer,
+    Written,
 )
 from embedded.replication.records import META_FIELDS, Field, Records
 from embedded.replication.store import connections, jobs
@@ -35,11 +39,14 @@ class _Lane:
     """One stream on its way."""
 
     stream: SourceStream
+    target: Target
     records: Records
     writer: Writer
     begun: float = field(default_factory=time.monotonic)
     reported: float = field(default_factory=time.monotonic)
     read: int = 0
+    state: State | None = None
+    before: Written = field(default_factory=Written)  # by earlier attempts of this job, and kept
     outcome: dict[str, Any] | None = None
 
 
@@ -57,6 +64,8 @@ class Sync:
         self._log = log
         self._reach = reach
         self._shared: State | None = None
+        self._covers_all = False  # the state of the whole connection has moved in this attempt
+        self._kept_at = self._heard_at = time.monotonic()
 
     def run(self) -> dict[str, Any]:
         """Read and write everything; gives the attempt's outcome. Raises SyncError."""
@@ -66,9 +75,10 @@ class Sync:
         for note in selection.notes:
             self._log("warn", f"schema change: {note}")
         lanes = self._lanes(selection)
-        rows = connections.get_states(self._db, self._job.connection["id"])
-        states = {key: row["cursor"] for key, row in rows.items()}
+        states = self._states(lanes)
+        self._kept_at = self._heard_at = time.monotonic()
         for event in self._reader.read(selection, states, self._shared):
+            self.hear()
             self._take(lanes, event)
         return {
             "snapshot": self._reader.position(),
@@ -77,11 +87,40 @@ class Sync:
             "state": self._shared,
         }
 
+    def _states(self, lanes: list[_Lane]) -> dict[Key, State | None]:
+        """Where to go on: after what earlier attempts of this job have kept, or else after the last succeeded job."""
+        known = connections.get_states(self._db, self._job.connection["id"])
+        self._shared = connections.get_shared_state(self._db, self._job.connection["id"])
+        progress = jobs.get_progress(self._db, self._job.id) or {"streams": []}
+        kept = {(item["namespace"], item["name"]): item for item in progress["streams"]}
+        refresh = self._job.refresh
+        states: dict[Key, State | None] = {}
+        for lane in lanes:
+            key = lane.stream.key
+            begins = lane.stream.config["syncMode"].startswith("full_refresh") or (refresh and refresh.covers(key))
+            states[key] = None if begins or key not in known else known[key]["cursor"]
+            if key in kept:
+                states[key] = lane.state = kept[key]["state"]
+                lane.before = Written(*(kept[key][part] for part in ("records", "bytes", "files")))
+                self._log("info", f"stream {lane.stream.label}: goes on after {lane.before.records} records")
+        if refresh and refresh.streams is None:
+            self._shared = None
+        self._shared = progress.get("shared") or self._shared
+        return states
+
+    def hear(self) -> None:
+        """The source said something."""
+        if time.monotonic() - self._heard_at > _PROGRESS_SECONDS:
+            self._heard_at = time.monotonic()
+            jobs.beat(self._db, self._job.id, self._job.attempt)
+
     def _take(self, lanes: list[_Lane], event: Event) -> None:
         match event:
-            case Rows(stream, batch, what):
-                if batch.num_rows:
-                    self._write(lanes[stream], batch, what)
+            case Rows():
+                if event.batch.num_rows:
+                    self._write(lanes[event.stream], event)
+            case Progress(states, shared):
+                self._progress(lanes, states, shared)
             case StreamEnd(stream, state, stats):
                 self._end(lanes[stream], state, stats)
             case Checkpoint(state, last):
@@ -89,15 +128,44 @@ class Sync:
                 if not last:
                     self._checkpoint(state)
 
-    def _write(self, lane: _Lane, batch: Any, event: str | None) -> None:
-        lane.writer.write(lane.records.shape(batch, event))
-        lane.read += batch.num_rows
+    def _progress(self, lanes: list[_Lane], states: Mapping[int, State], shared: State | None) -> None:
+        for index, state in states.items():
+            lanes[index].state = state
+        if shared is not None:
+            self._shared = shared
+            self._covers_all = True
+        if time.monotonic() - self._kept_at >= self._job.checkpoint_seconds:
+            self._keep([lane for lane in lanes if lane.state is not None or self._covers_all])
+            self._kept_at = time.monotonic()
+
+    def _keep(self, lanes: list[_Lane]) -> None:
+        """Durable data first, then, in one transaction, that it is kept and the states that cover it."""
+        targets = [lane.target for lane in lanes]
+        written = self._destination.cut(targets)
+        if written is None:
+            return
+        with self._db.transaction():
+            jobs.hold_attempt(self._db, self._job.id, self._job.attempt)
+            self._destination.keep(targets)
+            streams = []
+            for lane, part in zip(lanes, written, strict=True):
+                so_far = lane.before + part
+                place = {"namespace": lane.stream.namespace, "name": lane.stream.name, "state": lane.state}
+                streams.append({**place, **asdict(so_far)})
+            shared = self._shared if self._covers_all else None
+            progress = {"streams": streams, "shared": shared}
+            jobs.set_progress(self._db, self._job.id, self._job.attempt, progress)
+        self._reach("after_progress")
+
+    def _write(self, lane: _Lane, rows: Rows) -> None:
+        lane.writer.write(lane.records.shape(rows.batch, rows.event, rows.extracted, rows.changes))
+        lane.read += rows.batch.num_rows
         if time.monotonic() - lane.reported > _PROGRESS_SECONDS:
             lane.reported = time.monotonic()
             jobs.set_stream_stats(self._db, self._job.id, *lane.stream.key, {"recordsRead": lane.read})
 
     def _end(self, lane: _Lane, state: State | None, stats: dict[str, Any]) -> None:
-        written = lane.writer.close()
+        written = lane.before + lane.writer.close()
         all_stats = {
             "recordsRead": lane.read,
             "records": written.records,
@@ -136,7 +204,7 @@ class Sync:
             records = Records(fields, stream.guarded, self._job.id, target.generation)
             named = replace(stream, fields=tuple(fields))
             writer = self._destination.writer(named, target, records.schema)
-            lanes.append(_Lane(named, records, writer))
+            lanes.append(_Lane(named, target, records, writer))
         return lanes
 
     def _fields(self, stream: SourceStream) -> list[Field]:
@@ -166,11 +234,16 @@ class Sync:
                 key, mode = stream.key, stream.config["syncMode"]
                 if key not in known:
                     generation = states[key]["generation_id"] if key in states else 0
-                    if mode.startswith("full_refresh"):
+                    refresh = self._job.refresh
+                    again = refresh is not None and refresh.covers(key)
+                    if again or mode.startswith("full_refresh"):
                         generation = connections.bump_generation(self._db, self._job.connection["id"], *key)
                     elif stream.generation is not None:
                         generation = stream.generation
-                    minimum = generation if mode == "full_refresh_overwrite" else 0
+                    overwrites = mode == "full_refresh_overwrite" or (
+                        again and refresh is not None and refresh.truncate
+                    )
+                    minimum = generation if overwrites else 0
                     jobs.add_job_stream(self._db, self._job.id, *key, mode, generation, minimum)
                     known[key] = {"generation_id": generation, "minimum_generation_id": minimum}
                 row = known[key]

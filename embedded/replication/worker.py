@@ -19,48 +19,47 @@ import json
 import os
 import signal
 import sys
-import tempfile
 import threading
+import time
 import traceback
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import psycopg
 from psycopg import sql
 from psycopg.rows import DictRow
 
-from embedded.replication import faults
-from embedded.replication.connectors import (
-    AVAILABLE,
-    PostgresDestination,
-    PostgresSource,
-    S3Destination,
-    parse,
-    secrets,
-)
+from embedded.replication import configuration, faults, sources
+from embedded.replication.catalog import offer
+from embedded.replication.connectors import AVAILABLE, PostgresSource, S3Destination, parse
 from embedded.replication.failures import SyncError, scrub
-from embedded.replication.pipeline import Destination, Job, Log, Reach, Reader
+from embedded.replication.pipeline import Destination, Job, Log, Reach, Reader, Refresh
 from embedded.replication.postgres.cdc.reader import ChangeReader
 from embedded.replication.postgres.connection import connect as connect_source
 from embedded.replication.postgres.tables import TableReader
 from embedded.replication.postgres_destination.destination import PostgresTables
 from embedded.replication.protocol import APPLICATION, DATABASE, DONE, FAILED, OPTIONS, OVERTAKEN, session_name
+from embedded.replication.protocol_connectors.reader import CONNECTOR_STATE, ConnectorReader
 from embedded.replication.s3.destination import S3Lake
-from embedded.replication.store import connections, jobs
+from embedded.replication.store import actors, connections, jobs
 from embedded.replication.store.database import Connection, connect
 from embedded.replication.sync import Sync
+
+_BEAT_SECONDS = 2.0
 
 
 def main(arguments: list[str]) -> int:
     threading.Thread(target=_die_with_server, name="server-watch", daemon=True).start()
     options = json.loads(os.environ[OPTIONS])
     job_id = int(arguments[1])
-    with connect(os.environ[DATABASE]) as db, tempfile.TemporaryDirectory(prefix="lakehouse-replication-") as folder:
+    with connect(os.environ[DATABASE]) as db:
         if arguments[0] == "settle":
             return _settle(db, job_id)
-        return Attempt(db, job_id, int(arguments[2]), Path(folder), options).run()
+        return Attempt(db, job_id, int(arguments[2]), Path(options["folder"]), options).run()
 
 
 def _die_with_server() -> None:
@@ -79,6 +78,7 @@ class Attempt:
         self._folder = folder
         self._options = options
         self._secrets: list[str] = []
+        self._heard_at = time.monotonic()
 
     def run(self) -> int:
         try:
@@ -100,21 +100,30 @@ class Attempt:
         assert row is not None
         self._connection = _connection(self._db, row)
         if row["type"] == "reset":
-            self._reset()
+            self._reset(row)
             return
-        source, destination = _configurations(self._db, self._connection)
-        self._secrets = secrets(source.model_dump()) + secrets(destination.model_dump())
-        started, object_bytes = datetime.now(UTC), self._options["object_bytes"]
-        self._job = Job(self._job_id, self._number, self._connection, source, destination, started, object_bytes)
+        ends = _ends(self._db, self._connection)
+        self._source_row = ends[0]
+        self._secrets = [secret for end in ends for secret in configuration.secrets(end)]
+        self._job = Job(
+            self._job_id,
+            self._number,
+            self._connection,
+            *_parsed(*ends),
+            datetime.now(UTC),
+            self._options["object_bytes"],
+            self._options["checkpoint_seconds"],
+            _refresh(row),
+        )
         target = open_destination(self._db, self._job, self._log, self._reach)
         prepared = jobs.prepared_attempt(self._db, self._job_id)
         if prepared is not None:
             self._log("info", f"attempt {prepared['number']} had written everything: finishing it")
             self._commit(target, prepared["outcome"], prepared["number"])
             return
-        target.undo()
+        target.undo(all_of_it=False)
         target.check()
-        with open_reader(self._job, self._folder, self._log, self._reach) as reader:
+        with self._open_reader() as reader:
             outcome = self._copy(reader, target)
             self._commit(target, outcome, self._number)
             if outcome["state"] is not None:
@@ -134,6 +143,35 @@ class Attempt:
         target.publish(number, outcome.get("state"))
         self._reach("before_state")
         self._finish(outcome, target)
+
+    def _open_reader(self) -> AbstractContextManager[Reader]:
+        """The reader for the source's type and replication method."""
+        definition = sources.definition(self._source_row)
+        if definition is None:
+            reader = TableReader if self._job.source.cdc is None else ChangeReader
+            return reader(self._job, self._folder, self._log, self._reach)
+        within = self._options["discover_seconds"]
+        streams = sources.connector_streams(definition, self._source_row, self._database, self._folder, within=within)
+        return ConnectorReader(
+            definition,
+            self._source_row["configuration"],
+            streams,
+            offer(None, self._job.destination.TYPE),
+            self._folder,
+            self._log,
+            silence=self._options["heartbeat_seconds"],
+            on_output=self._hear,
+            reach=self._reach,
+            save_configuration=partial(actors.set_configuration, self._db, self._source_row["id"]),
+        )
+
+    def _database(self) -> AbstractContextManager[Connection]:
+        return nullcontext(self._db)
+
+    def _hear(self) -> None:
+        if time.monotonic() - self._heard_at > _BEAT_SECONDS:
+            self._heard_at = time.monotonic()
+            jobs.beat(self._db, self._job_id, self._number)
 
     def _finish(self, outcome: dict[str, Any], target: Destination) -> None:
         """State, statistics and success, all or nothing, and only if the job still is ours."""
@@ -158,46 +196,44 @@ class Attempt:
             jobs.end_job(self._db, self._job_id, "succeeded", records, size)
             jobs.log(self._db, self._job_id, self._number, "info", f"succeeded: {records} records, {size} bytes")
 
-    def _reset(self) -> None:
+    def _reset(self, job: DictRow) -> None:
         """Forget the cursors and raise the generations: readers see nothing until the next sync. Deletes no file."""
         connection_id = self._connection["id"]
+        wanted = job["options"].get("streams")
+        keys = None if wanted is None else {(item["namespace"], item["name"]) for item in wanted}
         with self._db.transaction():
             jobs.hold_attempt(self._db, self._job_id, self._number)
+            self._reset_shared(connection_id)
             for row in connections.get_streams(self._db, connection_id):
                 key = (row["namespace"], row["name"])
+                if keys is not None and key not in keys:
+                    continue
                 generation = connections.bump_generation(self._db, connection_id, *key)
                 jobs.add_job_stream(self._db, self._job_id, *key, "reset", generation, generation)
                 taken = {**row, "generation_id": generation, "minimum_generation_id": generation}
                 connections.save_state(self._db, connection_id, taken, None, self._job_id)
-            if connections.get_shared_state(self._db, connection_id) is not None:
-                connections.request_rebuild(self._db, connection_id)
             jobs.end_attempt(self._db, self._job_id, self._number, "succeeded", None)
             jobs.end_job(self._db, self._job_id, "succeeded")
+
+    def _reset_shared(self, connection_id: UUID) -> None:
+        """A change data capture begins a new epoch, since epochs only grow; a connector's state is forgotten."""
+        state = connections.get_shared_state(self._db, connection_id)
+        if state is not None and CONNECTOR_STATE in state:
+            connections.forget_shared_state(self._db, connection_id)
+        elif state is not None:
+            connections.request_rebuild(self._db, connection_id)
 
     def _fail(self, error: SyncError) -> None:
         message = scrub(error.message, self._secrets)
         self._log("error", f"{error.origin} {error.kind}: {message}")
         failure = SyncError(error.origin, error.kind, message, error.disables_connection)
-        jobs.fail_attempt(
-            self._db,
-            self._job_id,
-            self._number,
-            failure,
-            max_attempts=self._options["max_attempts"],
-            retry_seconds=self._options["retry_seconds"],
-        )
+        jobs.fail_attempt(self._db, self._job_id, self._number, failure, jobs.Retries(**self._options["retries"]))
 
     def _log(self, level: str, message: str) -> None:
         jobs.log(self._db, self._job_id, self._number, level, scrub(message, self._secrets))
 
     def _reach(self, point: str) -> None:
         faults.reach(point, self._options["faults"], self._job_id, self._number, self._options["server_pid"])
-
-
-def open_reader(job: Job, folder: Path, log: Log, reach: Reach) -> AbstractContextManager[Reader]:
-    """The reader for the source's type and replication method."""
-    reader = TableReader if job.source.cdc is None else ChangeReader
-    return reader(job, folder, log, reach)
 
 
 def open_destination(db: Connection, job: Job, log: Log, reach: Reach) -> Destination:
@@ -211,10 +247,11 @@ def _settle(db: Connection, job_id: int) -> int:
     if row is None or row["status"] not in ("failed", "cancelled"):
         return OVERTAKEN
     connection = _connection(db, row)
-    source, destination = _configurations(db, connection)
-    _end_sessions(source, job_id)
+    source, destination = _parsed(*_ends(db, connection))
+    if isinstance(source, PostgresSource):
+        _end_sessions(source, job_id)
     job = Job(job_id, 0, connection, source, destination, datetime.now(UTC), 0)
-    open_destination(db, job, lambda level, message: None, lambda point: None).undo()
+    open_destination(db, job, lambda level, message: None, lambda point: None).undo(all_of_it=True)
     return DONE
 
 
@@ -236,15 +273,25 @@ def _connection(db: Connection, job: DictRow) -> DictRow:
     return row
 
 
-def _configurations(db: Connection, connection: DictRow) -> tuple[PostgresSource, S3Destination | PostgresDestination]:
+def _ends(db: Connection, connection: DictRow) -> tuple[DictRow, DictRow]:
     """Source and destination as they are now; deleted ones still serve to undo things."""
-    query = "select id, type, configuration from actors where id = any(%s)"
-    ids = [connection["source_id"], connection["destination_id"]]
-    found = {row["id"]: row for row in db.execute(query, [ids])}
-    source, destination = found[connection["source_id"]], found[connection["destination_id"]]
-    kind = AVAILABLE["destination"][destination["type"]]
-    target: Any = parse(kind, destination["configuration"])
-    return parse(PostgresSource, source["configuration"]), target
+    found = actors.get_actors(db, [connection["source_id"], connection["destination_id"]])
+    return found[connection["source_id"]], found[connection["destination_id"]]
+
+
+def _parsed(source: DictRow, destination: DictRow) -> tuple[Any, Any]:
+    """Their configurations; a connector's is its own business and stays as it is."""
+    model = AVAILABLE["source"].get(source["type"])
+    mine = source["configuration"] if model is None else parse(model, source["configuration"])
+    return mine, parse(AVAILABLE["destination"][destination["type"]], destination["configuration"])
+
+
+def _refresh(job: DictRow) -> Refresh | None:
+    if job["type"] != "refresh":
+        return None
+    streams = job["options"].get("streams")
+    keys = None if streams is None else frozenset((item["namespace"], item["name"]) for item in streams)
+    return Refresh(job["options"]["mode"] == "truncate", keys)
 
 
 if __name__ == "__main__":

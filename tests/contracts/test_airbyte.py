@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -228,6 +229,131 @@ class TestHook:
         bench.server.faults(http=[{"method": "POST", "path": "/jobs", "action": "status", "status": 503}])
         with pytest.raises(AirflowException, match="503"):
             hook.submit_sync_connection(bench.connect(overwrite("orders")))
+
+
+class TestOperators:
+    """The stock operator and sensor, deferred and not."""
+
+    @pytest.fixture(autouse=True)
+    def airflow_connection(self, bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+        connection = {"conn_type": "airbyte", "host": bench.server.base, "login": CLIENT_ID, "password": CLIENT_SECRET}
+        monkeypatch.setenv("AIRFLOW_CONN_AIRBYTE", json.dumps({**connection, "extra": {"timeout": 60}}))
+
+    def operator(self, connection: str, **options: Any) -> Any:
+        from airflow.providers.airbyte.operators.airbyte import AirbyteTriggerSyncOperator
+
+        return AirbyteTriggerSyncOperator(
+            task_id="sync",
+            airbyte_conn_id="airbyte",
+            connection_id=connection,
+            wait_seconds=0.2,
+            timeout=120,
+            **options,
+        )
+
+    def test_a_sync_waited_for(self, bench: Bench) -> None:
+        job_id = self.operator(bench.connect(overwrite("orders"))).execute({})
+        assert bench.server.job(job_id)["rowsSynced"] == 50
+
+    def test_a_sync_deferred(self, bench: Bench) -> None:
+        import asyncio
+
+        from airflow.sdk.exceptions import TaskDeferred
+
+        operator = self.operator(bench.connect(overwrite("orders")), deferrable=True)
+        with pytest.raises(TaskDeferred) as deferred:
+            operator.execute({})
+        trigger = deferred.value.trigger
+        bench.server.wait(trigger.job_id)  # before it looks: it then waits a minute
+        event = asyncio.run(anext(aiter(trigger.run())))
+        assert event.payload["status"] == "success"
+        assert operator.execute_complete({}, event.payload) is None
+
+    def test_a_sensor(self, bench: Bench) -> None:
+        from airflow.providers.airbyte.sensors.airbyte import AirbyteJobSensor
+
+        job_id = self.operator(bench.connect(overwrite("orders")), asynchronous=True).execute({})
+        bench.server.wait(job_id)
+        assert AirbyteJobSensor(task_id="wait", airbyte_conn_id="airbyte", airbyte_job_id=job_id).poke({})
+
+    def test_a_failure_is_one(self, bench: Bench) -> None:
+        connection = bench.connect(overwrite("orders"), destination={"s3_bucket_name": "nosuchbucket"})
+        with pytest.raises(Exception, match="failed"):
+            self.operator(connection).execute({})
+
+
+def test_a_connector_of_pypi_through_the_sdk(bench: Bench) -> None:
+    """Created with the SDK's own model if it is installed here; a page that lists it can be read either way."""
+    listing = bench.server.call("GET", f"{bench.server.extension}/connectors")["data"]
+    connectors = {item["sourceType"]: item for item in listing}
+    if not connectors["faker"]["installed"]:
+        pytest.skip("make connector NAME=source-faker")
+    client = sdk(bench)
+    faker = models.SourceFaker(count=5, seed=1, parallelism=1)
+    wanted = models.SourceCreateRequest(name="faker", workspace_id=bench.server.workspace(), configuration=faker)
+    made = client.sources.create_source(request=wanted).source_response
+    assert made is not None
+    assert isinstance(made.configuration, models.SourceFaker)
+    assert (made.source_type, made.configuration.count) == ("faker", 5)
+    assert made.definition_id == connectors["faker"]["definitionId"]
+    listed = client.sources.list_sources(request=api.ListSourcesRequest()).sources_response
+    assert listed is not None
+    assert made.source_id in [source.source_id for source in listed.data]
+
+
+def test_declared_state(bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Plan, apply, nothing to do, drift by name, and back; over the public API in plain JSON."""
+    import yaml
+
+    from include.reconcile.airbyte import AirbyteState
+    from lakehouse_providers.airbyte.client import AirbyteClient, Endpoint
+
+    settings = bench.source.configuration(password="{{ conn.shop.password }}")
+    monkeypatch.setenv("AIRFLOW_CONN_SHOP", json.dumps({"conn_type": "postgres", "password": bench.source.password}))
+    declared = {
+        "sources": {"shop_declared": settings},
+        "destinations": {"lake_declared": bench.lake.configuration()},
+        "connections": {
+            "shop_to_lake": {
+                "source": "shop_declared", "destination": "lake_declared",
+                "streams": [{"name": "orders", "syncMode": "incremental_append", "cursorField": ["updated_at"]}],
+            }
+        },
+    }  # fmt: skip
+
+    def write() -> None:
+        for name, content in declared.items():
+            (tmp_path / f"{name}.yaml").write_text(yaml.safe_dump(content))
+
+    write()
+    client = AirbyteClient(Endpoint(bench.server.base, client_id=CLIENT_ID, client_secret=CLIENT_SECRET))
+    state = AirbyteState(client, [], tmp_path)
+
+    def run(*, apply: bool) -> list[str]:
+        return [" ".join((c.action, c.kind, c.name, *c.fields)) for c in state.run(apply=apply)]
+
+    create = ["create source shop_declared", "create destination lake_declared", "create connection shop_to_lake"]
+    assert run(apply=False) == create
+    assert run(apply=False) == create, "a plan writes nothing"
+    assert run(apply=True) == create
+    assert run(apply=False) == []
+    connection = client.connection_id("shop_to_lake")
+    bench.server.sync(connection)
+    before = bench.server.state(connection)
+    client.update("connection", connection, {"prefix": "x_", "status": "inactive"})
+    declared["connections"]["shop_to_lake"]["prefix"] = ""
+    write()
+    assert run(apply=False) == ["update connection shop_to_lake status prefix"]
+    assert run(apply=True) == ["update connection shop_to_lake status prefix"]
+    assert run(apply=False) == []
+    assert bench.server.state(connection) == before, "nothing that was copied is forgotten"
+    declared["sources"]["shop_declared"] = {**settings, "schemas": ["shop", "public"]}
+    write()
+    assert run(apply=False) == ["update source shop_declared configuration.schemas"]
+    declared["connections"]["shop_to_lake"]["destination"] = "nowhere"
+    write()
+    with pytest.raises(ValueError, match=r"connections\.yaml: shop_to_lake: destination 'nowhere' is not declared"):
+        run(apply=False)
 
 
 @pytest.mark.real

@@ -9,12 +9,12 @@ from psycopg.rows import DictRow
 from pydantic import BaseModel, Field
 from starlette.responses import Response
 
-from embedded.replication import connectors
+from embedded.replication import configuration as configurations
 from embedded.replication.api import workspaces
 from embedded.replication.api.calls import NO_CONTENT, Call
 from embedded.replication.api.connections import remove
+from embedded.replication.connectors import ConfigurationError
 from embedded.replication.problems import Problem, bad_request, not_found, unprocessable
-from embedded.replication.s3.layout import LayoutError, layout
 from embedded.replication.store import actors, connections
 from embedded.replication.store.database import Connection
 
@@ -47,15 +47,14 @@ class Actors:
 
     def as_json(self, row: DictRow) -> dict[str, Any]:
         """A reply. The configuration is complete and typed: the SDK takes an incomplete one for another connector."""
-        type_field = f"{self._kind}Type"
         return {
             f"{self._kind}Id": str(row["id"]),
             "name": row["name"],
-            type_field: row["type"],
+            f"{self._kind}Type": row["type"],
             "definitionId": str(row["definition_id"]),
             "workspaceId": str(row["workspace_id"]),
             "createdAt": int(row["created_at"].timestamp()),
-            "configuration": {**connectors.mask(row["configuration"]), type_field: row["type"]},
+            "configuration": configurations.shown(row),
         }
 
     def list_(self, call: Call) -> dict[str, Any]:
@@ -74,15 +73,14 @@ class Actors:
         if body.secretId:
             raise unprocessable("secretId (OAuth) is not available in this server: put secrets into configuration.")
         try:
-            kind = connectors.connector(self._kind, body.configuration, body.definitionId)
-        except connectors.ConfigurationError as error:
+            choice = configurations.find(self._kind, body.configuration, body.definitionId)
+        except ConfigurationError as error:
             raise unprocessable(str(error)) from None
-        configuration = self._checked(kind, body.configuration)
+        configuration = self._checked(choice, body.configuration)
+        identity, type_ = configurations.identity(choice), configurations.type_of(choice)
         with call.services.pool.connection() as db:
             workspaces.existing(db, body.workspaceId)
-            row = actors.create_actor(
-                db, self._kind, body.workspaceId, kind.DEFINITION_ID, kind.TYPE, body.name, configuration
-            )
+            row = actors.create_actor(db, self._kind, body.workspaceId, identity, type_, body.name, configuration)
         return self.as_json(row)
 
     def put(self, call: Call) -> dict[str, Any]:
@@ -90,14 +88,14 @@ class Actors:
         body = call.parse(PutBody)
         with call.services.pool.connection() as db:
             row = self._existing(db, call)
-            return self._update(db, row, body.name, connectors.unmask(body.configuration, row["configuration"]))
+            return self._update(db, row, body.name, configurations.unmask(body.configuration, row["configuration"]))
 
     def patch(self, call: Call) -> dict[str, Any]:
         """Merge the given keys into name and configuration."""
         body = call.parse(PatchBody)
         with call.services.pool.connection() as db:
             row = self._existing(db, call)
-            given = connectors.unmask(body.configuration or {}, row["configuration"])
+            given = configurations.unmask(body.configuration or {}, row["configuration"])
             return self._update(db, row, body.name or row["name"], _merged(row["configuration"], given))
 
     def delete(self, call: Call) -> Response:
@@ -117,21 +115,21 @@ class Actors:
         return row
 
     def _update(self, db: Connection, row: DictRow, name: str, configuration: dict[str, Any]) -> dict[str, Any]:
-        kind = connectors.AVAILABLE[self._kind][row["type"]]
-        named = configuration.get(kind.TYPE_FIELD, row["type"])
+        type_field = f"{self._kind}Type"
+        named = configuration.get(type_field, row["type"])
         if named != row["type"]:
-            raise bad_request(f"{kind.TYPE_FIELD} cannot change from {row['type']} to {named}: create another one.")
-        return self.as_json(actors.update_actor(db, row["id"], name, self._checked(kind, configuration)))
+            raise bad_request(f"{type_field} cannot change from {row['type']} to {named}: create another one.")
+        choice = configurations.of(row)
+        if choice is None:
+            raise unprocessable(f"This server has no connector {row['type']} any more.")
+        return self.as_json(actors.update_actor(db, row["id"], name, self._checked(choice, configuration)))
 
-    def _checked(self, kind: connectors.Connector, configuration: dict[str, Any]) -> dict[str, Any]:
+    def _checked(self, choice: configurations.Choice, configuration: dict[str, Any]) -> dict[str, Any]:
         """The given keys with their types put right ("5432" is a port); raises a 422 problem."""
         try:
-            model = connectors.parse(kind, configuration)
-            if isinstance(model, connectors.S3Destination):
-                layout(model.s3_bucket_path, model.s3_path_format, model.file_name_pattern)
-        except (connectors.ConfigurationError, LayoutError) as error:
+            return configurations.validated(self._kind, choice, configuration)
+        except ConfigurationError as error:
             raise _invalid(str(error)) from None
-        return model.model_dump(mode="json", exclude_unset=True, by_alias=True)
 
 
 def _invalid(message: str) -> Problem:

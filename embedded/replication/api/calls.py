@@ -32,6 +32,7 @@ from embedded.replication.connectors import explain
 from embedded.replication.faults import Faults, HttpFault
 from embedded.replication.problems import Problem, bad_request, internal_error, unavailable
 from embedded.replication.runner import Runner
+from embedded.replication.scratch import Scratch
 from embedded.replication.settings import Settings
 from embedded.replication.store.database import Pool
 
@@ -54,6 +55,7 @@ class Services:
     tokens: Tokens
     runner: Runner
     faults: Faults
+    scratch: Scratch
 
 
 @dataclass(frozen=True)

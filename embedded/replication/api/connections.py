@@ -6,19 +6,17 @@ import re
 from typing import Any, Literal
 from uuid import UUID
 
-import psycopg
 from psycopg.rows import DictRow
 from pydantic import BaseModel, Field
 from starlette.responses import Response
 
 from embedded.replication.api.calls import NO_CONTENT, Call, Services, as_uuid
 from embedded.replication.catalog import Catalog, CatalogError, StreamConfigs, configure, offer, stream_properties
-from embedded.replication.connectors import PostgresSource, parse, secrets
+from embedded.replication.configuration import secrets
+from embedded.replication.connectors import PostgresSource, parse
 from embedded.replication.failures import SyncError, scrub
-from embedded.replication.postgres.connection import connect, translate
-from embedded.replication.postgres.discovery import discover
 from embedded.replication.problems import Problem, bad_request, not_found, unavailable, unprocessable
-from embedded.replication.protocol import APPLICATION
+from embedded.replication.sources import offered
 from embedded.replication.store import actors, connections, jobs
 from embedded.replication.store.database import Connection
 
@@ -133,7 +131,7 @@ def create(call: Call) -> dict[str, Any]:
         source = _actor(db, "source", body.sourceId)
         destination = _actor(db, "destination", body.destinationId)
         values = _values(body, {**_DEFAULTS, "name": f"{source['name']} <> {destination['name']}"})
-    streams = _configured(body.configurations, source, destination)
+    streams = _configured(call.services, body.configurations, source, destination)
     with call.services.pool.connection() as db, db.transaction():
         row = connections.create_connection(db, source["workspace_id"], source["id"], destination["id"], values)
         connections.replace_streams(db, row["id"], streams)
@@ -157,7 +155,7 @@ def _change(call: Call, body: PatchBody, start: dict[str, Any] | None) -> dict[s
         source = _actor(db, "source", row["source_id"])
         destination = _actor(db, "destination", row["destination_id"])
     replaces = body.configurations is not None or start is not None
-    streams = _configured(body.configurations, source, destination) if replaces else None
+    streams = _configured(call.services, body.configurations, source, destination) if replaces else None
     with call.services.pool.connection() as db, db.transaction():
         current = connections.get_connection(db, connection_id, lock=True)
         if current is None:
@@ -194,7 +192,7 @@ def existing(db: Connection, connection_id: UUID) -> DictRow:
 
 
 def streams(call: Call) -> list[dict[str, Any]]:
-    """GET /streams: what a source offers, as a bare array. Read afresh each time, whatever ignoreCache says."""
+    """GET /streams: what a source offers, as a bare array. PostgreSQL is read afresh, whatever ignoreCache says."""
     if not call.query.get("sourceId"):
         raise bad_request("sourceId is needed.")
     destination_id = call.query.get("destinationId")
@@ -202,11 +200,18 @@ def streams(call: Call) -> list[dict[str, Any]]:
         source = _actor(db, "source", as_uuid("sourceId", call.query["sourceId"]))
         wanted = as_uuid("destinationId", destination_id) if destination_id else None
         destination = _actor(db, "destination", wanted) if wanted else None
-    configuration = parse(PostgresSource, source["configuration"])
-    offered = offer(configuration, destination["type"]) if destination else None
-    cdc = configuration.cdc is not None
-    tables = [table for table in _discover(source).values() if table.readable and table.columns]
-    return [stream_properties(table, offered, cdc=cdc) for table in tables if table.change_key or not cdc]
+    within = 0.0 if call.flag("ignoreCache") else call.services.settings.discover_seconds
+    found = _discover(call.services, source, within).values()
+    own = _own(source)
+    modes = offer(own, destination["type"]) if destination else None
+    cdc = own is not None and own.cdc is not None
+    tables = [table for table in found if table.readable and table.columns]
+    return [stream_properties(table, modes, cdc=cdc) for table in tables if table.change_key or not cdc]
+
+
+def _own(source: DictRow) -> PostgresSource | None:
+    """The configuration of this server's own source; None for a connector's."""
+    return parse(PostgresSource, source["configuration"]) if source["type"] == PostgresSource.TYPE else None
 
 
 def _actor(db: Connection, kind: str, actor_id: UUID) -> DictRow:
@@ -216,27 +221,27 @@ def _actor(db: Connection, kind: str, actor_id: UUID) -> DictRow:
     return row
 
 
-def _configured(wanted: StreamConfigs | None, source: DictRow, destination: DictRow) -> list[dict[str, Any]]:
-    offered = offer(parse(PostgresSource, source["configuration"]), destination["type"])
+def _configured(
+    services: Services, wanted: StreamConfigs | None, source: DictRow, destination: DictRow
+) -> list[dict[str, Any]]:
+    modes = offer(_own(source), destination["type"])
     try:
-        return configure(wanted, _discover(source), offered)
+        return configure(wanted, _discover(services, source, services.settings.discover_seconds), modes)
     except CatalogError as error:
         raise bad_request(str(error)) from None
 
 
-def _discover(source: DictRow) -> Catalog:
-    """The source's tables; raises a 422 problem when it cannot be used, 503 when it cannot be reached."""
-    configuration = parse(PostgresSource, source["configuration"])
+def _discover(services: Services, source: DictRow, within: float) -> Catalog:
+    """The source's streams; raises a 422 problem when it cannot be used, 503 when it cannot be reached."""
     try:
-        with connect(configuration, f"{APPLICATION} discover") as db:
-            return discover(db, configuration.schemas)
-    except (SyncError, psycopg.Error) as error:
-        reason = error if isinstance(error, SyncError) else translate(error, configuration)
-        raise _refusal(reason, source) from None
+        with services.scratch.folder("discover") as folder:
+            return offered(source, services.pool.connection, folder, within=within)
+    except SyncError as error:
+        raise _refusal(error, source) from None
 
 
 def _refusal(error: SyncError, source: DictRow) -> Problem:
-    message = scrub(str(error), secrets(source["configuration"]))
+    message = scrub(str(error), secrets(source))
     return unprocessable(message) if error.kind == "config_error" else unavailable(message)
 
 

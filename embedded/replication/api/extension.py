@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 from psycopg.rows import DictRow
+from pydantic import BaseModel
 
-from embedded.replication import connectors
+from embedded.replication import configuration as configurations
+from embedded.replication import connectors, sources
 from embedded.replication.api import connections as connection_calls
 from embedded.replication.api import jobs as job_calls
+from embedded.replication.api import page
 from embedded.replication.api.calls import Call
 from embedded.replication.failures import SyncError, scrub
-from embedded.replication.postgres.cdc import slot as slots
-from embedded.replication.postgres.connection import connect
 from embedded.replication.problems import bad_request, not_found
 from embedded.replication.protocol import APPLICATION
+from embedded.replication.protocol_connectors import registry
 from embedded.replication.store import actors, connections, jobs, objects
 
 _LOG_LINES = 1000
@@ -43,6 +45,7 @@ def job(call: Call) -> dict[str, Any]:
     waits = row["status"] in ("pending", "incomplete")
     return {
         **job_calls.as_json(row),
+        "url": page.link(call, row["id"]),
         "failureReason": None if succeeded or not failures else failures[-1],
         "nextAttemptAt": row["next_attempt_at"].isoformat() if waits else None,
         "attempts": [_attempt(attempt) for attempt in attempts],
@@ -121,13 +124,9 @@ def state(call: Call) -> dict[str, Any]:
 def check_source(call: Call) -> dict[str, Any]:
     """Whether the source can be used now; for change data capture also its slot and publication."""
     row = _actor(call, "source")
-    source = connectors.parse(connectors.PostgresSource, row["configuration"])
     try:
-        with connect(source, f"{APPLICATION} check") as db:
-            db.execute("select 1")
-            if source.cdc is not None:
-                slots.require(db, source.cdc, source)
-                slots.check_publication(db, source.cdc, [])
+        with call.services.scratch.folder("check") as folder:
+            sources.check(row, folder)
     except SyncError as error:
         return _failed(error, row)
     return {"status": "succeeded", "message": None}
@@ -174,7 +173,80 @@ def _actor(call: Call, kind: str) -> DictRow:
 
 
 def _failed(error: SyncError, row: DictRow) -> dict[str, Any]:
-    return {"status": "failed", "message": scrub(str(error), connectors.secrets(row["configuration"]))}
+    return {"status": "failed", "message": scrub(str(error), configurations.secrets(row))}
+
+
+def list_connectors(call: Call) -> dict[str, Any]:
+    """The connectors of PyPI that this server knows, and whether they are installed here."""
+    return {"data": [_connector(item) for item in registry.definitions().values()]}
+
+
+def _connector(item: registry.Definition) -> dict[str, Any]:
+    try:
+        item.require()
+        missing = None
+    except registry.NotInstalled as error:
+        missing = str(error)
+    return {
+        "name": item.name,
+        "sourceType": item.type,
+        "definitionId": str(item.definition_id),
+        "version": item.version,
+        "installed": missing is None,
+        "message": missing,
+    }
+
+
+class StreamName(BaseModel):
+    name: str
+    namespace: str | None = None
+
+
+class ClearBody(BaseModel):
+    streams: list[StreamName] | None = None
+
+
+class RefreshBody(ClearBody):
+    mode: Literal["truncate", "merge"] = "truncate"
+
+
+def refresh(call: Call) -> dict[str, Any]:
+    """Read streams again from the start, in a new generation; the public API refuses that.
+
+    `truncate` makes older generations void once the job succeeds, `merge` keeps them. No file is deleted.
+    """
+    body = call.parse(RefreshBody)
+    with call.services.pool.connection() as db:
+        row = connection_calls.existing(db, call.path_id("connectionId"))
+        source = actors.get_actor(db, "source", row["source_id"])
+    if source is not None and (source["configuration"].get("replication_method") or {}).get("method") == "CDC":
+        raise bad_request("The connection captures changes: POST .../rebuild begins a new snapshot of all its streams.")
+    return _start(call, "refresh", body, {"mode": body.mode})
+
+
+def clear(call: Call) -> dict[str, Any]:
+    """As jobType clear of the public API, for some streams: forget their states, make what was copied void."""
+    return _start(call, "reset", call.parse(ClearBody), {})
+
+
+def _start(call: Call, type_: str, body: ClearBody, options: dict[str, Any]) -> dict[str, Any]:
+    connection_id = call.path_id("connectionId")
+    with call.services.pool.connection() as db:
+        connection_calls.existing(db, connection_id)
+        if body.streams is not None:
+            options["streams"] = _known(connections.get_streams(db, connection_id), body.streams)
+    return job_calls.start(call, connection_id, type_, options)
+
+
+def _known(rows: list[DictRow], wanted: list[StreamName]) -> list[dict[str, str]]:
+    found = []
+    for item in wanted:
+        same = [row for row in rows if row["name"] == item.name and item.namespace in (None, row["namespace"])]
+        if len(same) != 1:
+            names = ", ".join(f"{row['namespace']}.{row['name']}".lstrip(".") for row in rows)
+            raise bad_request(f"Stream {item.name}: {len(same)} streams of the connection fit. It has: {names}.")
+        found.append({"namespace": same[0]["namespace"], "name": same[0]["name"]})
+    return found
 
 
 def set_faults(call: Call) -> dict[str, Any]:

@@ -65,14 +65,19 @@ def create(call: Call) -> dict[str, Any]:
         raise bad_request(f"jobType must be one of {', '.join(TYPES)}, not {body.jobType!r}.")
     if body.jobType == "refresh":
         raise unprocessable("Refreshes are not supported in the public API")
+    return start(call, body.connectionId, "sync" if body.jobType == "sync" else "reset", {})
+
+
+def start(call: Call, connection_id: UUID, type_: str, options: dict[str, Any]) -> dict[str, Any]:
+    """Make a job of an active connection that has none; raises a 409 problem."""
     with call.services.pool.connection() as db:
-        connection = connections.existing(db, body.connectionId)
+        connection = connections.existing(db, connection_id)
         if connection["status"] != "active":
             raise state_conflict("Could not fulfill request")
         try:
-            row = jobs.create_job(db, body.connectionId, "sync" if body.jobType == "sync" else "reset")
+            row = jobs.create_job(db, connection_id, type_, options)
         except jobs.JobOpen:
-            raise already_running(str(body.connectionId)) from None
+            raise already_running(str(connection_id)) from None
     call.services.runner.wake()
     return as_json(row)
 

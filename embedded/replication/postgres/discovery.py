@@ -5,7 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from embedded.replication.postgres import types
 from embedded.replication.postgres.connection import Connection
+
+# Types with a total order and a maximum, whose values PostgreSQL can read back from text; all in pg_catalog.
+CURSOR_TYPES = frozenset(
+    {
+        "int2", "int4", "int8", "oid", "numeric", "float4", "float8", "date", "timestamp", "timestamptz", "time",
+        "text", "varchar", "bpchar",
+    }
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -32,6 +41,18 @@ class Column:
     type: ColumnType
     nullable: bool
 
+    @property
+    def type_text(self) -> str:
+        return self.type.text
+
+    @property
+    def written(self) -> str:
+        return types.plan(self, False).written
+
+    @property
+    def is_cursor(self) -> bool:
+        return not self.type.array and self.type.kind == "b" and self.type.name in CURSOR_TYPES
+
 
 @dataclass(frozen=True)
 class Table:
@@ -48,6 +69,10 @@ class Table:
     # pg_class.relreplident (d default, n nothing, f full, i index), and whether any value may be stored out of line.
     identity: str = "d"
     toastable: bool = False
+    # As a connector's streams have them; a table supports every mode and has no cursor of its own.
+    incremental: bool = True
+    source_defined_cursor: bool = False
+    default_cursor: tuple[str, ...] = ()
 
     @property
     def change_key(self) -> tuple[str, ...]:

@@ -71,6 +71,13 @@ class StreamQuery:
             return query + sql.SQL(" where ctid >= {}::tid and ctid < {}::tid").format(low, high)
         return query + sql.SQL(" where ") + self._predicate(self.since) if self.since else query
 
+    def counts(self) -> sql.Composed:
+        """How many rows the table has, and how many of them this query reads."""
+        wanted: sql.Composable = sql.SQL("count(*)")
+        if self.since:
+            wanted = sql.SQL("count(*) filter (where {})").format(self._predicate(self.since))
+        return sql.SQL("select count(*) as rows, {} as wanted from {}").format(wanted, self.relation)
+
     @property
     def relation(self) -> sql.Identifier:
         return sql.Identifier(*(self.relation_name or (self.table.namespace, self.table.name)))
@@ -116,7 +123,7 @@ def build(
 def cursor_type(column: Column) -> str:
     """The type that a cursor's text is cast to: the base type without modifier, `timestamptz` or `numeric`.
 
-    Only names of pg_catalog get here (see catalog.CURSOR_TYPES), so it can stand in a query as it is.
+    Only names of pg_catalog get here (see discovery.CURSOR_TYPES), so it can stand in a query as it is.
     """
     return f"pg_catalog.{column.type.name}"
 
@@ -137,6 +144,14 @@ def distinct_columns(snapshot: Snapshot, table: Table) -> set[str]:
         ).format(sql.Literal(table.namespace), sql.Literal(table.name))
     )
     return {*row["names"], *(table.primary_key if len(table.primary_key) == 1 else ())}
+
+
+def writes_of(table: Table) -> sql.Composed:
+    """The source's own count of rows inserted into a table and updated since its statistics began; null for views."""
+    return sql.SQL(
+        "select sum(n_tup_ins + n_tup_upd)::int8 as writes from pg_stat_user_tables where relid in"
+        " (select {0}::regclass union select relid from pg_partition_tree({0}::regclass))"
+    ).format(sql.Literal(sql.Identifier(table.namespace, table.name).as_string()))
 
 
 def cursor_range(snapshot: Snapshot, query: StreamQuery) -> tuple[str | None, Cursor] | None:

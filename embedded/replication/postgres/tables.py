@@ -7,7 +7,6 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from psycopg import sql
 from psycopg.rows import DictRow
 
 from embedded.replication import changes
@@ -43,7 +42,7 @@ class TableReader:
         self._log = log
         self._reach = reach
         self._snapshot = Snapshot(job.source, session_name(job.id), folder)
-        self._selected: list[changes.Stream] = []
+        self._selected: list[changes.Stream[discovery.Table]] = []
 
     def __enter__(self) -> TableReader:
         snapshot = self._snapshot.__enter__()
@@ -65,7 +64,7 @@ class TableReader:
         self._selected, notes, stored = changes.resolve(configured, tables, behaviour, offered)
         return Selection([self._describe(item) for item in self._selected], notes, stored)
 
-    def _describe(self, item: changes.Stream) -> SourceStream:
+    def _describe(self, item: changes.Stream[discovery.Table]) -> SourceStream:
         query = self._query(item, None)
         distinct = stream.distinct_columns(self._snapshot, item.table)
         return SourceStream(
@@ -78,7 +77,7 @@ class TableReader:
             item.table.primary_key,
         )
 
-    def _query(self, item: changes.Stream, state: State | None) -> stream.StreamQuery:
+    def _query(self, item: changes.Stream[discovery.Table], state: State | None) -> stream.StreamQuery:
         cursor = item.config["cursorField"][0] if item.config["syncMode"].startswith("incremental") else None
         as_double = decimal_as_double(self._job)
         return stream.build(item.table, item.columns, cursor, state if cursor else None, as_double)
@@ -87,7 +86,7 @@ class TableReader:
         for index, item in enumerate(self._selected):
             yield from self._read(index, item, states.get((item.table.namespace, item.table.name)))
 
-    def _read(self, index: int, item: changes.Stream, state: State | None) -> Iterator[Event]:
+    def _read(self, index: int, item: changes.Stream[discovery.Table], state: State | None) -> Iterator[Event]:
         query = self._query(item, state)
         text = self._snapshot.text_of(query.remote())
         since = query.since.value if query.since else None
@@ -98,6 +97,11 @@ class TableReader:
             read += batch.num_rows
             yield Rows(index, batch)
         cursor, stats = self._cursor(query)
+        if read == 0 and stats["cursorMin"] is not None:
+            raise _missed(name, 0, "more")
+        writes = self._writes(query, state, stats)
+        if cursor is not None:
+            cursor |= {"writes": writes}
         yield StreamEnd(index, cursor, {**stats, "sourceRowCount": self._source_count(query, read)})
 
     def _cursor(self, query: stream.StreamQuery) -> tuple[State | None, dict[str, Any]]:
@@ -114,20 +118,43 @@ class TableReader:
             )
         return cursor.as_json(), {"cursorMin": low, "cursorMax": cursor.value}
 
+    def _writes(self, query: stream.StreamQuery, state: State | None, stats: dict[str, Any]) -> int | None:
+        """The source's count of inserted and updated rows. Writes that moved no cursor are told: a sync misses them.
+
+        A warning and no failure: the counters run late, and count what was rolled back too.
+        """
+        row = self._snapshot.ask(stream.writes_of(query.table))
+        now, before = row["writes"], (state or {}).get("writes")
+        if query.since and now is not None and before is not None and stats["cursorMax"] == query.since.value:
+            missed = now - before
+            stats["writesWithoutCursor"] = max(0, missed)
+            if missed > 0:
+                self._log(
+                    "warn",
+                    f"{missed} rows of {query.table.namespace}.{query.table.name} were inserted or updated since the"
+                    f" last sync, and none has a newer {query.since.field}: does every write set it?",
+                )
+        return None if now is None else int(now)
+
     def _source_count(self, query: stream.StreamQuery, read: int) -> int | None:
-        """All rows of the table in the snapshot, counted by the source where cheap; checked when all were read."""
+        """All rows of the table in the snapshot, counted by the source where cheap; so are those that were to be read.
+
+        Raises SyncError when they are not those that were read.
+        """
         if query.table.estimated_rows > _COUNT_ROWS:
             return None if query.since else read
-        row = self._snapshot.ask(sql.SQL("select count(*) as rows from {}").format(query.relation))
-        count = int(row["rows"])
-        if query.since is None and count != read:
-            name = f"{query.table.namespace}.{query.table.name}"
-            message = f"Read {read} rows of {name}, but its snapshot has {count}."
-            raise SyncError("replication", "system_error", message)
-        return count
+        row = self._snapshot.ask(query.counts())
+        if int(row["wanted"]) != read:
+            raise _missed(f"{query.table.namespace}.{query.table.name}", read, str(row["wanted"]))
+        return int(row["rows"])
 
     def acknowledge(self, state: State) -> None:
         """Nothing is kept for us by the source."""
+
+
+def _missed(name: str, read: int, wanted: str) -> SyncError:
+    message = f"Read {read} rows of {name}, but its snapshot has {wanted} to read."
+    return SyncError("replication", "system_error", message)
 
 
 def find_tables(db: Any, job: Job, configured: list[DictRow], behaviour: str) -> dict[Key, discovery.Table]:

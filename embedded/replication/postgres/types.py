@@ -13,8 +13,10 @@ which costs next to nothing for dates and times.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from embedded.replication.postgres.discovery import Column, ColumnType
+if TYPE_CHECKING:
+    from embedded.replication.postgres.discovery import Column, ColumnType
 
 # Types as they are written, named by text: the server plans with them too, and need not load Arrow for it.
 BOOLEAN, INTEGER, DOUBLE, STRING = "bool", "int64", "double", "string"

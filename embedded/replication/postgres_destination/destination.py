@@ -8,12 +8,13 @@ and one transaction publishes all streams.
 from __future__ import annotations
 
 import json
+from collections.abc import Collection
 
 import pyarrow as pa
 from psycopg import sql
 
 from embedded.replication.failures import SyncError
-from embedded.replication.pipeline import Job, Log, Reach, SourceStream, State, Target
+from embedded.replication.pipeline import Job, Log, Reach, SourceStream, State, Target, Written
 from embedded.replication.postgres_destination import merge
 from embedded.replication.postgres_destination.database import Database
 from embedded.replication.postgres_destination.layout import TableLayout, shortened, table_layout
@@ -31,7 +32,7 @@ class PostgresTables:
         self._job = job
         self._log = log
         self._reach = reach
-        self._cdc = job.source.cdc is not None
+        self._cdc = getattr(job.source, "cdc", None) is not None
         self.finishes_forward = not self._cdc
         self._tables: list[Table] = []
         self._database: Database | None = None
@@ -124,6 +125,13 @@ class PostgresTables:
         for table in self._tables:
             table.flush()
 
+    def cut(self, targets: Collection[Target]) -> list[Written] | None:
+        """An attempt's staging tables go with it."""
+        return None
+
+    def keep(self, targets: Collection[Target]) -> None:
+        """Nothing was cut."""
+
     def publish(self, attempt: int, state: State | None) -> None:
         if self.finishes_forward:
             self._publish_staged()
@@ -170,7 +178,7 @@ class PostgresTables:
     def confirm(self) -> None:
         """Nothing about it is kept in the state database."""
 
-    def undo(self) -> None:
+    def undo(self, *, all_of_it: bool) -> None:
         """Drop what waits, also of earlier jobs of the connection that failed or were cancelled.
 
         Rows of a log stay: they lie beyond the applied LSN, and come again.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 import pyarrow as pa
 
 from embedded.replication.failures import SyncError
@@ -26,6 +28,7 @@ class S3Lake:
         self._reach = reach
         self._s3 = client.client(job.destination)
         self._uploads = Uploads(self._s3, job.destination)
+        self._writers: dict[tuple[str, str], ParquetWriter] = {}
 
     def check(self) -> None:
         self._layout()
@@ -49,16 +52,25 @@ class S3Lake:
         distinct = {field.name for field in stream.fields if field.distinct}
         destination = self._job.destination
         first = not objects.has_objects(self._db, self._job.connection["destination_id"], target.namespace, target.name)
-        return ParquetWriter(
+        made = ParquetWriter(
             ParquetStream(parts, schema, destination.format, self._job.object_bytes, distinct), even_if_empty=first
         )
+        self._writers[target.namespace, target.name] = made
+        return made
+
+    def cut(self, targets: Collection[Target]) -> list[Written]:
+        return [self._writers[target.namespace, target.name].cut() for target in targets]
+
+    def keep(self, targets: Collection[Target]) -> None:
+        objects.keep(self._db, self._job.id, [(target.namespace, target.name) for target in targets])
 
     def checkpoint(self, state: State) -> bool:
         return False
 
     def publish(self, attempt: int, state: State | None) -> None:
-        """Complete the uploads of attempt `attempt`. Some may be complete already: then this only looks."""
-        mine = [row for row in objects.of_job(self._db, self._job.id, ["uploaded"]) if row["attempt"] == attempt]
+        """Complete the uploads of attempt `attempt` and those that were kept before it, or see that they are so."""
+        uploaded = objects.of_job(self._db, self._job.id, ["uploaded"])
+        mine = [row for row in uploaded if row["attempt"] == attempt or row["kept"]]
         try:
             for row in mine:
                 self._uploads.complete(row["key"], row["upload_id"], row["parts"], row["bytes"], self._job.id)
@@ -72,8 +84,10 @@ class S3Lake:
         ids = [row["id"] for row in objects.of_job(self._db, self._job.id, ["uploaded"])]
         objects.set_status(self._db, ids, "visible")
 
-    def undo(self) -> None:
+    def undo(self, *, all_of_it: bool) -> None:
         for row in objects.of_job(self._db, self._job.id, ["planned", "uploaded", "visible"]):
+            if row["kept"] and not all_of_it:
+                continue
             self._uploads.undo(row["key"], row["upload_id"])
             objects.set_status(self._db, [row["id"]], "removed")
 
@@ -89,9 +103,17 @@ class ParquetWriter:
     def write(self, batch: pa.RecordBatch) -> None:
         self._stream.write(batch)
 
+    def cut(self) -> Written:
+        """End the current object; what comes next begins another."""
+        self._stream.cut()
+        return self._written()
+
+    def _written(self) -> Written:
+        return Written(self._stream.records, self._stream.bytes, self._stream.objects)
+
     def close(self) -> Written:
         self._stream.close(even_if_empty=self._even_if_empty)
-        return Written(self._stream.records, self._stream.bytes, self._stream.objects)
+        return self._written()
 
 
 class _Parts:

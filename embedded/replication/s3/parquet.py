@@ -66,6 +66,12 @@ class ParquetStream:
             if self._part is not None and self._part.sink.size >= self._object_bytes:
                 self._end_part()
 
+    def cut(self) -> None:
+        """Write what waits and end the current object."""
+        if self._waiting:
+            self._row_group()
+        self._end_part()
+
     def close(self, *, even_if_empty: bool) -> None:
         """Write what is left. Without any record there is no object, unless one is asked for."""
         if self._waiting or (even_if_empty and not self.objects and self._part is None):

@@ -6,7 +6,7 @@ from typing import Any
 from uuid import UUID, uuid4
 
 from psycopg.rows import DictRow
-from psycopg.types.json import Jsonb
+from psycopg.types.json import Json, Jsonb
 
 from embedded.replication.store.database import Connection
 
@@ -80,6 +80,34 @@ def update_actor(db: Connection, actor_id: UUID, name: str, configuration: dict[
 def delete_actor(db: Connection, kind: str, actor_id: UUID) -> bool:
     query = "update actors set deleted_at = now() where id = %s and kind = %s and deleted_at is null"
     return db.execute(query, [actor_id, kind]).rowcount == 1
+
+
+def get_catalog(db: Connection, source_id: UUID, fingerprint: str, within: float) -> dict[str, Any] | None:
+    """What a connector discovered at most `within` seconds ago, for this fingerprint."""
+    row = db.execute(
+        "select catalog from catalogs where source_id = %s and fingerprint = %s"
+        " and discovered_at >= now() - make_interval(secs => %s)",
+        [source_id, fingerprint, within],
+    ).fetchone()
+    return None if row is None else dict(row["catalog"])
+
+
+def save_catalog(db: Connection, source_id: UUID, fingerprint: str, catalog: dict[str, Any]) -> None:
+    db.execute(
+        "insert into catalogs (source_id, fingerprint, catalog) values (%s, %s, %s) on conflict (source_id)"
+        " do update set fingerprint = excluded.fingerprint, catalog = excluded.catalog, discovered_at = now()",
+        [source_id, fingerprint, Json(catalog)],
+    )
+
+
+def get_actors(db: Connection, ids: list[UUID]) -> dict[UUID, Row]:
+    """Sources and destinations by id, deleted ones too."""
+    rows = db.execute("select * from actors where id = any(%s)", [ids])
+    return {row["id"]: row for row in rows}
+
+
+def set_configuration(db: Connection, actor_id: UUID, configuration: dict[str, Any]) -> None:
+    db.execute("update actors set configuration = %s where id = %s", [Jsonb(configuration), actor_id])
 
 
 def _one(row: Row | None) -> Row:

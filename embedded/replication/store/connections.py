@@ -163,3 +163,7 @@ def request_rebuild(db: Connection, connection_id: UUID) -> None:
         " on conflict (connection_id) do update set state = s.state || excluded.state, updated_at = now()",
         [connection_id],
     )
+
+
+def forget_shared_state(db: Connection, connection_id: UUID) -> None:
+    db.execute("delete from shared_states where connection_id = %s", [connection_id])

@@ -46,12 +46,35 @@ class JobFilter:
     updated_to: datetime | None = None
 
 
-def create_job(db: Connection, connection_id: UUID, type_: str) -> Row:
+@dataclass(frozen=True)
+class Retries:
+    """How often a job is tried again. Defaults are Airbyte's.
+
+    in_row: failures without progress, one after the other, that end a job; twice as many in all do, and four times as
+    many failures with progress. seconds: the wait after the first failure without progress, tripled for each further
+    one, at most 1800; after progress there is none. disable_after: failed jobs in a row that make a connection
+    inactive (0: never), as a week of nothing else does.
+    """
+
+    in_row: int = 5
+    seconds: float = 10.0
+    disable_after: int = 30
+
+    def wait(self, progressed: list[bool]) -> float | None:
+        """Seconds until the next attempt, by what the failed ones achieved; None: there is none."""
+        complete, partial = progressed.count(False), progressed.count(True)
+        row = next((n for n, made in enumerate(reversed(progressed)) if made), len(progressed))
+        if row >= self.in_row or complete >= 2 * self.in_row or partial >= 4 * self.in_row:
+            return None
+        return min(self.seconds * 3.0 ** (row - 1), 1800.0) if row else 0.0
+
+
+def create_job(db: Connection, connection_id: UUID, type_: str, options: dict[str, Any] | None = None) -> Row:
     """Raises JobOpen."""
     try:
         row = db.execute(
-            "insert into jobs (connection_id, type, status) values (%s, %s, 'pending') returning *",
-            [connection_id, type_],
+            "insert into jobs (connection_id, type, status, options) values (%s, %s, 'pending', %s) returning *",
+            [connection_id, type_, Jsonb(options or {})],
         ).fetchone()
     except psycopg.errors.UniqueViolation:
         raise JobOpen from None
@@ -153,18 +176,12 @@ def end_job(db: Connection, job_id: int, status: str, records: int = 0, bytes_: 
 
 
 def fail_attempt(
-    db: Connection,
-    job_id: int,
-    attempt: int,
-    error: SyncError,
-    *,
-    max_attempts: int,
-    retry_seconds: float | None,
+    db: Connection, job_id: int, attempt: int, error: SyncError, retries: Retries, *, at_once: bool = False
 ) -> str | None:
     """End a running attempt as failed and decide what becomes of its job; gives the job's new status.
 
-    A config_error ends the job. Anything else is tried again until `max_attempts`, after 1, 3, 9, 27 times
-    `retry_seconds` (at most 1800 s); None retries at once (the attempt was not at fault).
+    A config_error ends the job. Anything else is tried again as `retries` says; `at_once` without a wait (the attempt
+    was not at fault).
     """
     with db.transaction():
         try:
@@ -173,18 +190,38 @@ def fail_attempt(
             return None
         end_attempt(db, job_id, attempt, "failed", error.as_json())
         if error.disables_connection:
-            query = "update connections set status = 'inactive', status_reason = %s where id = %s"
-            db.execute(query, [error.message, job["connection_id"]])
-        if error.kind == "config_error" or attempt >= max_attempts:
+            _disable(db, job["connection_id"], error.message)
+        progressed = [row["progressed"] for row in get_attempts(db, job_id)]
+        wait = None if error.kind == "config_error" else retries.wait(progressed)
+        if wait is None:
             end_job(db, job_id, "failed")
+            _disable_if_hopeless(db, job["connection_id"], retries.disable_after)
             return "failed"
-        wait = 0.0 if retry_seconds is None else min(retry_seconds * 3 ** (attempt - 1), 1800.0)
         db.execute(
             "update jobs set status = 'incomplete', updated_at = now(),"
             " next_attempt_at = now() + make_interval(secs => %s) where id = %s",
-            [wait, job_id],
+            [0.0 if at_once else wait, job_id],
         )
         return "incomplete"
+
+
+def _disable(db: Connection, connection_id: UUID, reason: str) -> None:
+    query = "update connections set status = 'inactive', status_reason = %s where id = %s and status = 'active'"
+    db.execute(query, [reason, connection_id])
+
+
+def _disable_if_hopeless(db: Connection, connection_id: UUID, limit: int) -> None:
+    """A connection whose jobs only fail stops, so that somebody looks: after `limit` of them, or a week."""
+    row = db.execute(
+        "select count(*) as failed, min(created_at) <= now() - interval '7 days' as a_week from jobs"
+        " where connection_id = %(id)s and status = 'failed' and created_at > coalesce("
+        "   (select max(created_at) from jobs where connection_id = %(id)s and status = 'succeeded'), '-infinity')",
+        {"id": connection_id},
+    ).fetchone()
+    assert row is not None
+    if limit and (row["failed"] >= limit or (row["a_week"] and row["failed"] > 1)):
+        reason = f"{row['failed']} jobs failed in a row. Mend the cause and set the connection active again."
+        _disable(db, connection_id, reason)
 
 
 def cancel_job(db: Connection, job_id: int, failure: dict[str, Any]) -> Row | None:
@@ -212,6 +249,40 @@ def running_attempts(db: Connection) -> list[Row]:
     return db.execute("select job_id, number from attempts where status = 'running' order by job_id").fetchall()
 
 
+def beat(db: Connection, job_id: int, attempt: int) -> None:
+    """Note that the attempt heard from its source."""
+    query = "update attempts set heard_at = now() where job_id = %s and number = %s"
+    db.execute(query, [job_id, attempt])
+
+
+def silent_attempts(db: Connection, seconds: float) -> set[tuple[int, int]]:
+    """Running attempts that heard nothing for so long."""
+    rows = db.execute(
+        "select job_id, number from attempts where status = 'running' and heard_at < now() - make_interval(secs => %s)",
+        [seconds],
+    )
+    return {(row["job_id"], row["number"]) for row in rows}
+
+
+def stale_jobs(db: Connection, seconds: float) -> list[int]:
+    """Jobs that were created so long ago and never began."""
+    rows = db.execute(
+        "select id from jobs where status = 'pending' and created_at < now() - make_interval(secs => %s)", [seconds]
+    )
+    return [row["id"] for row in rows]
+
+
+def get_progress(db: Connection, job_id: int) -> dict[str, Any] | None:
+    """What earlier attempts of an open job have brought for good, see sync.py."""
+    row = get_job(db, job_id)
+    return None if row is None or row["progress"] is None else dict(row["progress"])
+
+
+def set_progress(db: Connection, job_id: int, attempt: int, progress: dict[str, Any]) -> None:
+    db.execute("update jobs set progress = %s where id = %s", [Jsonb(progress), job_id])
+    db.execute("update attempts set progressed = true where job_id = %s and number = %s", [job_id, attempt])
+
+
 def get_attempts(db: Connection, job_id: int) -> list[Row]:
     return db.execute("select * from attempts where job_id = %s order by number", [job_id]).fetchall()
 
@@ -222,8 +293,11 @@ def set_outcome(db: Connection, job_id: int, attempt: int, outcome: dict[str, An
 
 
 def drop_outcome(db: Connection, job_id: int) -> None:
-    """The uploads of a job are lost after all: its next attempt reads again."""
-    db.execute("update attempts set outcome = null where job_id = %s", [job_id])
+    """The uploads of a job are lost after all: its next attempt reads everything again."""
+    with db.transaction():
+        db.execute("update attempts set outcome = null where job_id = %s", [job_id])
+        db.execute("update jobs set progress = null where id = %s", [job_id])
+        db.execute("update objects set kept = false where job_id = %s", [job_id])
 
 
 def prepared_attempt(db: Connection, job_id: int) -> Row | None:

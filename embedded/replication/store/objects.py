@@ -69,6 +69,15 @@ def of_job(db: Connection, job_id: int, statuses: list[str]) -> list[Row]:
     return db.execute(query, [job_id, statuses]).fetchall()
 
 
+def keep(db: Connection, job_id: int, streams: list[tuple[str, str]]) -> None:
+    """The job's next attempt need not bring again what is uploaded of these streams (places in the destination)."""
+    for namespace, name in streams:
+        db.execute(
+            "update objects set kept = true where job_id = %s and namespace = %s and name = %s and status = 'uploaded'",
+            [job_id, namespace, name],
+        )
+
+
 def next_part(db: Connection, destination_id: UUID, namespace: str, name: str, minimum_generation: int) -> int:
     """Part numbers go on after those of the stream's objects that an overwrite has not put behind it."""
     row = db.execute(

@@ -7,12 +7,12 @@ import datetime as dt
 import time
 from collections.abc import Sequence
 from contextlib import suppress
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from airflow.providers.airbyte.operators.airbyte import AirbyteTriggerSyncOperator
 from airflow.sdk import BaseOperatorLink, Context
 
-from lakehouse_providers.airbyte import errors
+from lakehouse_providers.airbyte import errors, lineage
 from lakehouse_providers.airbyte.client import AirbyteClient, Body
 from lakehouse_providers.airbyte.hook import AirbyteSyncHook
 from lakehouse_providers.airbyte.models import CANCELLED, SUCCEEDED, SyncJob
@@ -21,6 +21,9 @@ from lakehouse_providers.airbyte.triggers import AirbyteJobTrigger
 from lakehouse_providers.airbyte.watch import Event, watch_sync
 from lakehouse_providers.deferral import Memory, XComLink, push
 from lakehouse_providers.polling import Pace
+
+if TYPE_CHECKING:
+    from airflow.providers.openlineage.extractors.base import OperatorLineage
 
 JOB_URL = "airbyte_job_url"
 
@@ -70,6 +73,7 @@ class AirbyteSyncOperator(AirbyteTriggerSyncOperator):
         self.cancel_on_timeout = cancel_on_timeout
         self.job_id: int | None = None
         self._submission: Submission | None = None
+        self._finished: Body | None = None
 
     def execute(self, context: Context) -> Any:
         hook = AirbyteSyncHook(self.airbyte_conn_id)
@@ -84,7 +88,7 @@ class AirbyteSyncOperator(AirbyteTriggerSyncOperator):
                     raise
                 return self._wait_for_other(context, busy.job)
             self.job_id = started.job.id
-            url = _url(client, started.job, connection)
+            url = _url(client, started.job, connection, _report(client, self.job_id))
         push(context, JOB_URL, url)
         self.log.info("Airbyte job %s is %s: %s", self.job_id, started.job.status, url)
         if self.asynchronous:
@@ -153,7 +157,7 @@ class AirbyteSyncOperator(AirbyteTriggerSyncOperator):
             report = _report(client, job_id)
             connection = _quietly(client, job.connection_id)
         memory.forget()  # only now: a try that fails before this must not start another sync
-        url = _url(client, job, connection)
+        url = _url(client, job, connection, report)
         if status != SUCCEEDED:
             kind = errors.AirbyteJobCancelledError if status == CANCELLED else errors.AirbyteJobFailedError
             raise kind(job_id, status, reason(report), url)
@@ -171,6 +175,7 @@ class AirbyteSyncOperator(AirbyteTriggerSyncOperator):
             "url": url,
             "streams": report.get("streams"),
         }
+        self._finished = facts
         self.log.info("Airbyte job %(job_id)s: %(rows)s rows, %(bytes)s bytes in %(duration_seconds)s s", facts)
         return facts
 
@@ -184,6 +189,14 @@ class AirbyteSyncOperator(AirbyteTriggerSyncOperator):
         memory.forget()
         return errors.AirbyteJobTimeoutError(job_id, "was cancelled", limit)
 
+    def get_openlineage_facets_on_complete(self, task_instance: Any) -> OperatorLineage[Any, Any] | None:
+        """The streams that were read and written, with rows and bytes on a server that counts them by stream."""
+        if self._finished is None:
+            return None
+        with AirbyteSyncHook(self.airbyte_conn_id).client() as client:
+            connection = client.get("connection", self._finished["connection_id"])
+            return lineage.facets(client, connection, self._finished["job_id"], self._finished["streams"] or [])
+
     def on_kill(self) -> None:
         """Cancels first and asks nothing before: an outage must not keep a job alive."""
         job_id = self.job_id
@@ -196,7 +209,10 @@ class AirbyteSyncOperator(AirbyteTriggerSyncOperator):
                 self.log.info("Cancelled Airbyte job %s", job_id)
 
 
-def _url(client: AirbyteClient, job: SyncJob, connection: Body) -> str:
+def _url(client: AirbyteClient, job: SyncJob, connection: Body, report: Body) -> str:
+    """Where a person sees the job: our own server names its page, Airbyte has the connection's timeline."""
+    if report.get("url"):
+        return str(report["url"])
     return client.endpoint.job_url(job.id, job.connection_id, str(connection.get("workspaceId") or ""))
 
 

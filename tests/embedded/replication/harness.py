@@ -29,7 +29,7 @@ ENDED = ("succeeded", "failed", "cancelled")
 T = TypeVar("T")
 
 
-def until(probe: Callable[[], T | None], what: str, seconds: float = 60) -> T:
+def until(probe: Callable[[], T | None], what: str, seconds: float = 180) -> T:
     """The first truthy answer of a probe; fails with `what` after `seconds`."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
@@ -138,7 +138,7 @@ class Server:
         found: dict[str, Any] = self.call("GET", f"{self.extension}/jobs/{job_id}")
         return found
 
-    def wait(self, job_id: int, status: tuple[str, ...] = ENDED, seconds: float = 90) -> dict[str, Any]:
+    def wait(self, job_id: int, status: tuple[str, ...] = ENDED, seconds: float = 240) -> dict[str, Any]:
         def probe() -> dict[str, Any] | None:
             job = self.job(job_id)
             return job if job["status"] in status else None

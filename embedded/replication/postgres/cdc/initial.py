@@ -23,6 +23,7 @@ from embedded.replication.postgres import stream
 from embedded.replication.postgres.cdc.lsn import parse_lsn
 from embedded.replication.postgres.cdc.pgoutput import CDC_FIELDS
 from embedded.replication.postgres.cdc.wal import ReplicationConnection
+from embedded.replication.postgres.discovery import Table
 from embedded.replication.postgres.snapshot import Snapshot
 from embedded.replication.postgres.tables import decimal_as_double
 from embedded.replication.protocol import session_name
@@ -81,7 +82,7 @@ class InitialSnapshot:
         self._slot.close()
 
     def read(
-        self, item: changes.Stream, point: int, done: Position | None
+        self, item: changes.Stream[Table], point: int, done: Position | None
     ) -> Iterator[tuple[pa.RecordBatch | None, Position]]:
         """The rows of one stream after position `done`: batches, and None with a position where a range is complete."""
         query = stream.build(item.table, item.columns, None, None, decimal_as_double(self._job))

@@ -42,6 +42,7 @@ from embedded.replication.postgres.cdc.transactions import Transactions
 from embedded.replication.postgres.cdc.values import DECODED
 from embedded.replication.postgres.cdc.wal import ReplicationConnection, WalStream
 from embedded.replication.postgres.connection import connect, translate
+from embedded.replication.postgres.discovery import Table
 from embedded.replication.postgres.tables import decimal_as_double, find_tables, logical_type
 from embedded.replication.postgres.types import plan
 from embedded.replication.protocol import session_name
@@ -76,7 +77,7 @@ class ChangeReader:
         self._reach = reach
         self._state: State = {}
         self._wal: WalStream | None = None
-        self._items: list[changes.Stream] = []
+        self._items: list[changes.Stream[Table]] = []
         self._selection: list[SourceStream] = []
 
     def __enter__(self) -> ChangeReader:
@@ -151,7 +152,7 @@ class ChangeReader:
         # What is no longer copied is forgotten: if it comes back, it begins with a snapshot again.
         self._state["streams"] = kept
 
-    def _describe(self, item: changes.Stream) -> SourceStream:
+    def _describe(self, item: changes.Stream[Table]) -> SourceStream:
         fields = [
             Field(column.name, column.name, arrow_type(item_.written), item_.low, item_.high, False,
                   logical_type(column, item_.written))
@@ -169,7 +170,7 @@ class ChangeReader:
             generation=int(self._state["epoch"]),
         )
 
-    def _plans(self, item: changes.Stream) -> list[tuple[Any, types.TypePlan]]:
+    def _plans(self, item: changes.Stream[Table]) -> list[tuple[Any, types.TypePlan]]:
         as_double = decimal_as_double(self._job)
         return [(column, plan(column, as_double)) for column in item.table.columns if column.name in item.columns]
 
@@ -274,7 +275,7 @@ class ChangeReader:
             self._wal.report()
 
 
-def _check_table(item: changes.Stream) -> None:
+def _check_table(item: changes.Stream[Table]) -> None:
     problem = item.table.change_problem()
     missing = [name for name in item.table.primary_key if name not in item.columns]
     if not problem and missing:

@@ -57,7 +57,7 @@ def retail() -> Pipeline:
 
 
 class Dbt:
-    """The process of dbt_process.py."""
+    """The process of warm_dbt.py."""
 
     def __init__(self, dremio: Dremio, target: Path) -> None:
         self._environment = {
@@ -75,7 +75,7 @@ class Dbt:
 
     def start(self) -> None:
         self._process = subprocess.Popen(
-            [str(PROJECT / ".venvs/dbt/bin/python"), str(Path(__file__).parent / "dbt_process.py")],
+            [str(PROJECT / ".venvs/dbt/bin/python"), str(Path(__file__).parent / "warm_dbt.py")],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,

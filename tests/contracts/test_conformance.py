@@ -40,13 +40,13 @@ def suites(
     server = SqlProcess(new_database(platform_postgres), object_store, tmp_path_factory.mktemp("conformance")).start()
     client = server.client()
     client.create(rest_source(object_store, "lake"))
-    client.space("views")
     for user in USERS:
         assert client.http.post("/api/v3/user", json={"name": user, "password": PASSWORD}).status_code == 200
     environment = {
         "PATH": os.environ["PATH"],
         "HOME": str(server.folder),
         "CONFORMANCE_PORT": str(server.port),
+        "CONFORMANCE_LAKE": "lake",
         "CONFORMANCE_USER": USER,
         "CONFORMANCE_PASSWORD": PASSWORD,
         **{f"DBT_TEST_USER_{number}": f"user:{user}" for number, user in enumerate(USERS, 1)},

@@ -253,6 +253,13 @@ class _Writer:
 
     def write(self, select: exp.Select) -> None:
         block = self._block
+        # First, because what is put into the SELECT below is copied on the way.
+        for tree in [
+            *block.expressions(),
+            *block.conjuncts,
+            *(leaf.on for leaf in block.leaves if leaf.on is not None),
+        ]:
+            self._emitter.inside(tree, self._context, self._hidden)
         inner = [leaf for leaf in block.leaves if leaf.on is None]
         joins = [exp.Join(this=self._item(leaf), kind="CROSS") for leaf in inner[1:]]
         joins += [
@@ -271,12 +278,6 @@ class _Writer:
         }
         for name, value in parts.items():
             select.set(name, value)
-        for tree in [
-            *block.expressions(),
-            *block.conjuncts,
-            *(leaf.on for leaf in block.leaves if leaf.on is not None),
-        ]:
-            self._emitter.inside(tree, self._context, self._hidden)
 
     def _item(self, leaf: Leaf) -> exp.Expr:
         needed = self._block.used(leaf.alias)

@@ -44,7 +44,7 @@ class Target:
 
     def seen_by(self, client: str) -> dict[str, Any]:
         """What a client saw. Fails with its output when it ended badly."""
-        command = [PYTHON, SCRIPT, client, self.host, str(self.port), self.user, self.password, self.schema]
+        command = [str(PYTHON), str(SCRIPT), client, self.host, str(self.port), self.user, self.password, self.schema]
         done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=280)
         assert done.returncode == 0, done.stderr
         found: dict[str, Any] = json.loads(done.stdout)

@@ -206,14 +206,14 @@ def test_wrong_headers_say_what_is_wrong(server: SqlProcess) -> None:
 def test_tls(make_server: Callable[..., SqlProcess], tmp_path: Path) -> None:
     files = certificates.ensure(tmp_path)
     server = make_server(FLIGHT_CERTIFICATE=str(files.certificate), FLIGHT_KEY=str(files.key)).start()
-    trusted = {"tls_root_certs": files.authority.read_bytes()}
-    rpc = FlightClient(server.flight_port, scheme="grpc+tls", **trusted)
+    authority = files.authority.read_bytes()
+    rpc = FlightClient(server.flight_port, scheme="grpc+tls", tls_root_certs=authority)
     assert rpc.table("select 1 as a").to_pylist() == [{"a": 1}]
     unchecked = FlightClient(server.flight_port, scheme="grpc+tls", disable_server_verification=True)
     assert unchecked.table("select 2 as a").to_pylist() == [{"a": 2}]
-    for wrong in ({"scheme": "grpc+tls"}, {"scheme": "grpc+tcp"}):
+    for scheme in ("grpc+tls", "grpc+tcp"):  # an unknown authority, and no TLS
         with pytest.raises(flight.FlightError):
-            FlightClient(server.flight_port, **wrong)
+            FlightClient(server.flight_port, scheme=scheme)
 
 
 def test_a_missing_certificate_is_named(make_server: Callable[..., SqlProcess]) -> None:

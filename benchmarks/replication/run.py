@@ -276,7 +276,6 @@ def change(stand: Stand, round_: int) -> int:
             "update retail.promotions set updated_at = clock_timestamp() where promotion_id %% 100 = %s", [round_]
         ).rowcount
         db.execute("vacuum analyze retail.promotions")
-        db.execute("checkpoint")
     return found
 
 

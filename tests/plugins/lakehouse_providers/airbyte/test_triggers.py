@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import asyncio
-import threading
 import time
 from collections.abc import Callable
 from typing import Any
@@ -146,41 +145,3 @@ def test_a_shutdown_cancels_nothing(airbyte: Any, task_state: Callable[[Any], No
 
     asyncio.run(run())
     assert airbyte.cancelled == []
-
-
-def most_at_once(airbyte: Any, count: int, seconds: float, wait: Callable[[], Any]) -> int:
-    """The most requests that are on their way together, of `count` waits at a server that takes `seconds` to answer.
-
-    It answers earlier only when all have asked.
-    """
-    asked, now, most = threading.Condition(), 0, 0
-    answer = airbyte.wire.answer
-
-    def slowly(request: Any) -> Any:
-        nonlocal now, most
-        if "/jobs/" in request.path:
-            with asked:
-                now += 1
-                most = max(most, now)
-                asked.notify_all()
-                asked.wait_for(lambda: most >= count, timeout=seconds)
-                now -= 1
-        return answer(request)
-
-    async def run() -> None:
-        await asyncio.gather(*(anext(aiter(wait().run())) for _ in range(count)))
-
-    airbyte.wire.answer = slowly
-    asyncio.run(run())
-    airbyte.wire.answer = answer
-    return most
-
-
-def test_waits_do_not_hold_the_loop_that_the_official_trigger_holds(airbyte: Any) -> None:
-    """The official trigger keeps the loop for the whole of each reply, so that only one request is ever on its way."""
-    from airflow.providers.airbyte.triggers.airbyte import AirbyteSyncTrigger
-
-    job = airbyte.job("succeeded")
-    assert most_at_once(airbyte, 20, 4.0, lambda: waiting(job)) > 1
-    end = time.time() + 600
-    assert most_at_once(airbyte, 3, 0.5, lambda: AirbyteSyncTrigger(job, "airbyte", end, 1.0)) == 1

@@ -62,7 +62,7 @@ def test_a_condition_that_comes_true_while_it_waits(platform: str) -> None:
         conn.execute("delete from public.flags")
 
         async def both() -> dict[str, Any]:
-            waiting = asyncio.create_task(anext(trigger("select count(*) > 0 from public.flags").run()))
+            waiting = asyncio.ensure_future(anext(trigger("select count(*) > 0 from public.flags").run()))
             await asyncio.sleep(0)
             conn.execute("insert into public.flags values ('up')")
             return dict((await waiting).payload)

@@ -60,12 +60,13 @@ class Reader:
         self.database = database
         self.job = job
         self._loaded: dict[Path, Table] | None = None  # None: every look is a fresh one
+        self._relations: dict[tuple[Path, Version | None], Relation] = {}
 
     def read(
         self, dataset: FileTable | IcebergTable | PostgresTable | PostgresQuery | SystemTable, version: Version | None
     ) -> Relation:
         if isinstance(dataset, IcebergTable):
-            return self.iceberg(dataset, version)
+            return self._known(dataset, version)
         if version is not None:
             raise ValidationError(f"Time travel is not supported on table '{dotted(dataset.path)}'")
         if isinstance(dataset, FileTable):
@@ -92,6 +93,15 @@ class Reader:
         table = self.loaded(dataset)
         snapshot = snapshot_of(table, dataset.path, version)
         return self.iceberg_at(dataset, table, snapshot)
+
+    def _known(self, dataset: IcebergTable, version: Version | None) -> Relation:
+        """Once for each plan: both its matching and its writing ask, and translating a schema takes a millisecond."""
+        if self._loaded is None:
+            return self.iceberg(dataset, version)
+        key = (dataset.path, version)
+        if key not in self._relations:
+            self._relations[key] = self.iceberg(dataset, version)
+        return self._relations[key]
 
     def loaded(self, dataset: IcebergTable) -> Table:
         """The table as this reader sees it."""

@@ -72,8 +72,8 @@
   {{ return([key] if key is string else key) }}
 {%- endmacro %}
 
-{# Staged rows that the table lacks or has differently. The sync (or the commit) alone is no difference: a cursor that includes its last
-   value delivers the same rows again in every sync, and that must neither write nor make gold stale. #}
+{# Staged rows that the table lacks or has differently. The sync (or the commit) alone is no difference: a cursor that
+   includes its last value delivers the same rows again in every sync, and that must neither write nor make gold stale. #}
 {% macro lake_changed_rows(target_relation, tmp, key, columns) -%}
 select s.*
 from {{ tmp }} as s

@@ -1,4 +1,5 @@
-{{ config(materialized='lake_merge', unique_key=['campaign_id', 'household_id'], meta={'changes': 'campaign_households'}) }}
+{{ config(materialized='lake_merge', unique_key=['campaign_id', 'household_id'],
+          meta={'changes': 'campaign_households'}) }}
 
 {% set rules = [
     {'code': 'unknown_campaign', 'when': 'known_campaign_id is null', 'points': 20, 'quarantine': true},

@@ -1,4 +1,5 @@
-{{ config(materialized='lake_merge', unique_key=['redemption_id'], meta={'changes': 'coupon_redemptions', 'business_time': 'redeemed_on'}) }}
+{{ config(materialized='lake_merge', unique_key=['redemption_id'],
+          meta={'changes': 'coupon_redemptions', 'business_time': 'redeemed_on'}) }}
 
 {% set rules = [
     {'code': 'unknown_household', 'when': 'known_household_id is null', 'points': 20, 'quarantine': true},

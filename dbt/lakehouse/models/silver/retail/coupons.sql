@@ -1,4 +1,5 @@
-{{ config(materialized='lake_merge', unique_key=['coupon_upc', 'product_id', 'campaign_id'], meta={'changes': 'coupons'}) }}
+{{ config(materialized='lake_merge', unique_key=['coupon_upc', 'product_id', 'campaign_id'],
+          meta={'changes': 'coupons'}) }}
 
 {% set rules = [
     {'code': 'unknown_campaign', 'when': 'known_campaign_id is null', 'points': 20, 'quarantine': true},

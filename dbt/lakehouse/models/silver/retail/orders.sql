@@ -1,4 +1,5 @@
-{{ config(materialized='lake_merge', unique_key=['order_id'], meta={'changes': 'orders', 'business_time': 'ordered_at'}) }}
+{{ config(materialized='lake_merge', unique_key=['order_id'],
+          meta={'changes': 'orders', 'business_time': 'ordered_at'}) }}
 
 {% set rules = [
     {'code': 'missing_household', 'when': 'household_id is null', 'points': 20, 'quarantine': true},

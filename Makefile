@@ -22,6 +22,8 @@ unexport UV_PYTHON VIRTUAL_ENV PYTHONPATH
 export AIRFLOW__CORE__LOAD_EXAMPLES := False
 export AIRFLOW__COSMOS__ENABLE_TELEMETRY := False
 export DO_NOT_TRACK := 1
+# Two halves of the tests write into one pipe: each line as soon as it is whole.
+export PYTHONUNBUFFERED := 1
 
 INSTALLED := $(foreach name,airflow dbt embedded,$(VENVS)/$(name)/.installed)
 # Other people's clients and test suites, which only tests use.

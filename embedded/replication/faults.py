@@ -9,7 +9,8 @@ with PUT /api/lakehouse/v1/faults.
 http actions: `delay` (then answer), `lost_reply` (act, then cut the connection), `status` (answer `status`, default
 503, and do nothing), `hang` (never answer). `times` defaults to 1; -1 is for ever. `path` is the end of the path.
 sync actions, in the worker process: `crash` (SIGKILL to itself), `crash_server` (SIGKILL to the server),
-`wait` (until the file `path` exists), `fail` (a transient error). Points:
+`hang` (for `seconds`, else till it is ended), `wait` (until the file `path` exists), `fail` (a transient error).
+Points:
 `after_snapshot` the source's snapshot is taken, or its connector runs; nothing is read;
 `after_read` all parts are in the store, the outcome is not recorded: the next attempt undoes them and reads again;
 `after_upload` the outcome is recorded, nothing is visible; `half_visible` the first object is visible;
@@ -37,6 +38,7 @@ POINTS = (
     *("after_snapshot", "after_read", "after_upload", "half_visible", "before_state"),
     *("before_progress", "after_progress", "mid_snapshot", "mid_range", "mid_append", "before_commit"),
 )
+ACTIONS = ("crash", "crash_server", "hang", "wait", "fail")
 
 
 @dataclass
@@ -69,6 +71,8 @@ class Faults:
         for rule in sync:
             if rule.get("point") not in POINTS:
                 raise ValueError(f"unknown point {rule.get('point')!r}; one of {', '.join(POINTS)}")
+            if rule.get("action", "crash") not in ACTIONS:
+                raise ValueError(f"unknown action {rule['action']!r}; one of {', '.join(ACTIONS)}")
         with self._lock:
             self._http, self.sync = http, sync
 
@@ -94,6 +98,8 @@ def reach(point: str, rules: list[dict[str, Any]], job_id: int, attempt: int, se
             case "crash_server":
                 os.kill(server_pid, signal.SIGKILL)
                 time.sleep(3600)
+            case "hang":
+                time.sleep(float(rule.get("seconds", 3600)))
             case "wait":
                 while not os.path.exists(rule["path"]):
                     time.sleep(0.05)

@@ -27,7 +27,7 @@ export PYTHONUNBUFFERED := 1
 
 INSTALLED := $(foreach name,airflow dbt embedded,$(VENVS)/$(name)/.installed)
 # Other people's clients and test suites, which only tests use.
-TESTS_INSTALLED := $(foreach name,conformance clients,$(VENVS)/$(name)/.installed)
+TESTS_INSTALLED := $(foreach name,conformance clients connectors/source-faker,$(VENVS)/$(name)/.installed)
 MANIFEST := $(DBT_PROJECT)/target/manifest.json
 # All but what dbt writes itself.
 DBT_FILES := $(shell find $(DBT_PROJECT) -type f \( -name '*.sql' -o -name '*.yml' -o -name '*.yaml' -o -name '*.csv' -o -name '*.md' \) \
@@ -37,6 +37,11 @@ DBT_FILES := $(shell find $(DBT_PROJECT) -type f \( -name '*.sql' -o -name '*.ym
 # platform and speak to Airflow over its REST API.
 PLATFORM_TESTS := $(wildcard tests/e2e tests/faults)
 EMBEDDED_TESTS := $(wildcard tests/embedded tests/contracts tests/dbt tests/model tests/serving)
+# Most of these wait for servers, so the SQL server's run beside the others.
+SQL_TESTS := $(wildcard tests/embedded/sql tests/contracts/test_flight_clients.py tests/contracts/test_conformance.py)
+OTHER_TESTS := $(filter-out tests/contracts/test_airbyte.py $(SQL_TESTS),\
+	$(wildcard tests/embedded/test_*.py tests/embedded/demo tests/embedded/replication tests/contracts/test_*.py) \
+	$(wildcard tests/dbt tests/model tests/serving))
 # tests/conformance runs in dbt's venv, and tests/contracts starts it with a server to run against.
 AIRFLOW_TESTS := $(filter-out $(PLATFORM_TESTS) $(EMBEDDED_TESTS) tests/conformance tests/__pycache__,$(patsubst %/,%,$(wildcard tests/*/)))
 # Other people's Airbyte clients are installed beside Airflow only.
@@ -89,12 +94,16 @@ setup: $(INSTALLED) $(if $(DBT_FILES),$(MANIFEST)) ## Make the venvs and the dbt
 test: test-fast test-platform ## Run all tests but the long fault tests
 
 .PHONY: test-fast
-test-fast: setup $(TESTS_INSTALLED) $(VENVS)/connectors/source-faker/.installed ## Run the tests that need no running platform, the two halves side by side
-	@$(MAKE) --no-print-directory --jobs 2 --output-sync=line test-embedded test-airflow
+test-fast: setup $(TESTS_INSTALLED) ## Run the tests that need no running platform, three parts side by side
+	@$(MAKE) --no-print-directory --jobs 3 --keep-going --output-sync=line test-sql test-embedded test-airflow
+
+.PHONY: test-sql
+test-sql: setup $(TESTS_INSTALLED) ## Run the tests of the SQL server
+	@$(EMBEDDED)/python -m pytest $(SQL_TESTS) -m "not faults" $(PYTEST_ARGS)
 
 .PHONY: test-embedded
-test-embedded: setup $(TESTS_INSTALLED) ## Run the tests of the embedded servers
-	$(if $(EMBEDDED_TESTS),@$(EMBEDDED)/python -m pytest $(EMBEDDED_TESTS) -m "not faults" $(PYTEST_ARGS))
+test-embedded: setup $(TESTS_INSTALLED) ## Run the tests of the other embedded servers, of dbt and of the serving rule
+	@$(EMBEDDED)/python -m pytest $(OTHER_TESTS) -m "not faults" $(PYTEST_ARGS)
 
 .PHONY: test-airflow
 test-airflow: setup ## Run the tests of the DAGs, include and the providers

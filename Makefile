@@ -106,7 +106,7 @@ test-embedded: setup $(TESTS_INSTALLED) ## Run the tests of the other embedded s
 	@$(EMBEDDED)/python -m pytest $(OTHER_TESTS) -m "not faults" $(PYTEST_ARGS)
 
 .PHONY: test-airflow
-test-airflow: setup ## Run the tests of the DAGs, include and the providers
+test-airflow: setup $(TESTS_INSTALLED) ## Run the tests of the DAGs, include and the providers
 	$(if $(AIRFLOW_TESTS),@$(AIRFLOW)/python -m pytest $(AIRFLOW_TESTS) -m "not faults" $(PYTEST_ARGS))
 
 .PHONY: test-platform

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import os
 import subprocess
 import sys
@@ -131,8 +132,14 @@ def test_a_value_is_carried_exactly_or_named(rows: list[dict[str, Any]]) -> None
         coerce = exact.Coercion()
         for (name, kind), got in zip(fields, values, strict=True):
             wanted = coerce(exact.loads(json.dumps(rows[row].get(name)).encode()), kind, name)
+            if kind.kind == "json":  # two writers of JSON: one escapes in capitals
+                got, wanted = _escapes_in_one_case(got), _escapes_in_one_case(wanted)
             assert pa.array([got], arrow_type(kind)).equals(pa.array([wanted], arrow_type(kind))) or got != got
         assert changes.get(row, []) == coerce.changes
+
+
+def _escapes_in_one_case(text: str | None) -> str | None:
+    return None if text is None else re.sub(r"\\u[0-9a-fA-F]{4}", lambda found: found[0].lower(), text)
 
 
 def test_long_numbers_are_found_by_row() -> None:

@@ -67,16 +67,17 @@ def assign(
     followers = dict(offsets or {})
     ports: dict[str, int] = {}
     moved: dict[str, int] = {}
-    with ExitStack() as held:  # all stay bound until all are chosen, so that no two names get one port
+    taken: set[int] = set()
+    with ExitStack() as held:  # all stay bound until all are chosen, so that nobody else gets them meanwhile
         for name in names:
             if name in followers:
                 continue
             distances = [distance for leader, distance in followers.values() if leader == name]
             old = known.get(name)
-            if old is not None and (is_ours(name) or _hold(held, old, distances)):
+            if old is not None and (is_ours(name) or _hold(held, taken, old, distances)):
                 ports[name] = old
                 continue
-            ports[name] = _new(held, set(known.values()), distances)
+            ports[name] = _new(held, taken, set(known.values()), distances)
             if old is not None:
                 moved[name] = old
         for name, (leader, distance) in followers.items():
@@ -84,19 +85,24 @@ def assign(
     return Assignment(ports, moved)
 
 
-def _hold(held: ExitStack, port: int, distances: list[int]) -> bool:
+def _hold(held: ExitStack, taken: set[int], port: int, distances: list[int]) -> bool:
+    """`taken`: ports of other names in this call; two sockets that do not listen may be bound to one port."""
+    candidates = (port, *(port + distance for distance in distances))
+    if taken.intersection(candidates):
+        return False
     with ExitStack() as attempt:
-        for candidate in (port, *(port + distance for distance in distances)):
+        for candidate in candidates:
             if not _bind(attempt.enter_context(socket.socket()), candidate):
                 return False
         held.push(attempt.pop_all())
-        return True
+    taken.update(candidates)
+    return True
 
 
-def _new(held: ExitStack, avoid: set[int], distances: list[int]) -> int:
+def _new(held: ExitStack, taken: set[int], avoid: set[int], distances: list[int]) -> int:
     highest = _highest() - max(distances, default=0)
     for _ in range(2000):
         port = random.randint(LOWEST, highest)
-        if port not in avoid and _hold(held, port, distances):
+        if port not in avoid and _hold(held, taken, port, distances):
             return port
     raise PortsError(f"no free port between {LOWEST} and {HIGHEST} on {HOST}; stop what listens there")

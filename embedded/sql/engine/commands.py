@@ -19,6 +19,10 @@ from embedded.sql.errors import ParseError, UnsupportedError
 
 def parse_statement(sql: str) -> st.Statement:
     """Parse exactly one statement. Leading comments and a trailing semicolon are allowed."""
+    try:
+        sql.encode()
+    except UnicodeEncodeError:  # JSON can carry half of a surrogate pair, no database can
+        raise ParseError("Failure parsing the query. The statement holds half of a character.") from None
     cursor = Cursor(sql)
     if cursor.done():
         raise ParseError("Failure parsing the query. The statement is empty.")

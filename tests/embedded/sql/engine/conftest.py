@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass, field
 from pathlib import Path as FilePath
 from typing import TYPE_CHECKING, Literal
@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Literal
 import pyarrow as pa
 import pytest
 from pyiceberg.catalog.rest import RestCatalog
+from pyiceberg.exceptions import BadRequestError
 
 from embedded.sql.datasets import (
     Dataset,
@@ -57,8 +58,10 @@ class MemoryCatalog:
             key = lower(candidate)
             if key in self.datasets:
                 return self.datasets[key]
-            if len(key) > 2 and key[0] == "lake" and self.iceberg.table_exists(candidate[1:]):
-                return self.iceberg_target(candidate)
+            if len(key) > 2 and key[0] == "lake":
+                with suppress(BadRequestError):  # a name that the catalog does not take names no table
+                    if self.iceberg.table_exists(candidate[1:]):
+                        return self.iceberg_target(candidate)
         raise NotFound(f"Object '{path[-1]}' not found within '{'.'.join(path[:-1])}'")
 
     def permit(self, statement: object, context: Path) -> None:

@@ -153,7 +153,9 @@ class Lake:
         return {r["unique_id"].split(".", 2)[2]: (r["status"], r["message"]) for r in results} | {"": done.stdout}
 
     def build(self, *arguments: str, ok: bool = True, **settings: str) -> dict[str, Any]:
-        return self.dbt("build", "--exclude-resource-type", "unit_test", *arguments, ok=ok, **settings)
+        # Serving views pin what a run has built: the DAG publishes them.
+        kinds = ("--exclude-resource-type", "unit_test", "--exclude", "tag:serving")
+        return self.dbt("build", *kinds, *arguments, ok=ok, **settings)
 
 
 def _as_airbyte(column: pa.ChunkedArray) -> pa.ChunkedArray:

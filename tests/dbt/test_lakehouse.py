@@ -162,7 +162,7 @@ def test_every_column_is_documented(lake, dremio):
     """The documented columns are what Airflow publishes: a column without a line in the YAML would stay hidden."""
     manifest = json.loads((lake.target / "manifest.json").read_text(encoding="utf-8"))
     for node in manifest["nodes"].values():
-        if node["resource_type"] != "model":
+        if node["resource_type"] != "model" or "serving" in node["tags"]:
             continue
         place = f"{node['database']}.{node['schema']}"
         found = dremio.sql(

@@ -232,6 +232,7 @@ def dremio(services_home, platform_postgres, object_store) -> Iterator[Dremio]:
         cwd=PROJECT,
         environment={
             "LAKEHOUSE_SQL_PORT": str(port),
+            "LAKEHOUSE_SQL_FLIGHT_PORT": "off",
             "LAKEHOUSE_SQL_DATABASE_URL": platform_postgres.dsn("sqlserver"),
             "LAKEHOUSE_SQL_ADMIN_USER": "admin",
             "LAKEHOUSE_SQL_ADMIN_PASSWORD": "a-password-of-tests-1",

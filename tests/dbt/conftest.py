@@ -146,7 +146,7 @@ class Lake:
         command = [str(DBT), "--no-use-colors", *arguments]
         folders = ["--project-dir", str(DBT_PROJECT), "--profiles-dir", str(DBT_PROJECT)]
         done = subprocess.run(
-            command + folders, env=environment, capture_output=True, text=True, check=False, timeout=240
+            command + folders, env=environment, capture_output=True, text=True, check=False, timeout=480
         )
         assert (done.returncode == 0) == ok, f"{done.stdout[-6000:]}\n{done.stderr[-2000:]}"
         results = json.loads((self.target / "run_results.json").read_text(encoding="utf-8"))["results"]

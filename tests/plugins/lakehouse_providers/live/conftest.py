@@ -158,3 +158,24 @@ def airbyte_connection(replication_server: Server, monkeypatch: pytest.MonkeyPat
     fields |= {"password": "airflow-secret", "extra": {"timeout": 60}}
     monkeypatch.setenv("AIRFLOW_CONN_AIRBYTE", json.dumps(fields))
     return replication_server
+
+
+@pytest.fixture
+def lake_source(object_store: ObjectStore) -> dict[str, Any]:
+    """The source `lake` as a client declares it: Iceberg tables of the object store's REST catalog."""
+    config = {
+        "restEndpointUri": object_store.iceberg_uri,
+        "propertyList": [
+            {"name": "warehouse", "value": object_store.warehouse},
+            {"name": "fs.s3a.endpoint", "value": object_store.endpoint},
+            {"name": "fs.s3a.path.style.access", "value": "true"},
+            {"name": "fs.s3a.connection.ssl.enabled", "value": "false"},
+            {"name": "fs.s3a.endpoint.region", "value": "us-east-1"},
+        ],
+        "secretPropertyList": [
+            {"name": "fs.s3a.access.key", "value": object_store.access_key},
+            {"name": "fs.s3a.secret.key", "value": object_store.secret_key},
+            {"name": "credential", "value": f"{object_store.access_key}:{object_store.secret_key}"},
+        ],
+    }
+    return {"name": "lake", "type": "RESTCATALOG", "config": config}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 import yaml
@@ -15,34 +15,16 @@ from airflow.sdk.exceptions import TaskDeferred
 from include.specs import dremio as spec
 from lakehouse_providers.dremio.hook import DremioHook
 
-if TYPE_CHECKING:
-    from embedded.object_store import ObjectStore
-
 pytestmark = pytest.mark.contract
 PAGE = Path(__file__).resolve().parents[4] / "docs" / "providers" / "dremio.md"
 BLOCKS = re.findall(r"^```(\w+)\n(.*?)^```$", PAGE.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
 
 
 @pytest.fixture
-def lake(dremio_connection: Any, object_store: ObjectStore) -> None:
+def lake(dremio_connection: Any, lake_source: dict[str, Any]) -> None:
     """The source that the examples use."""
-    config = {
-        "restEndpointUri": object_store.iceberg_uri,
-        "propertyList": [
-            {"name": "warehouse", "value": object_store.warehouse},
-            {"name": "fs.s3a.endpoint", "value": object_store.endpoint},
-            {"name": "fs.s3a.path.style.access", "value": "true"},
-            {"name": "fs.s3a.connection.ssl.enabled", "value": "false"},
-            {"name": "fs.s3a.endpoint.region", "value": "us-east-1"},
-        ],
-        "secretPropertyList": [
-            {"name": "fs.s3a.access.key", "value": object_store.access_key},
-            {"name": "fs.s3a.secret.key", "value": object_store.secret_key},
-            {"name": "credential", "value": f"{object_store.access_key}:{object_store.secret_key}"},
-        ],
-    }
     with DremioHook().client() as client:
-        client.apply_source({"name": "lake", "type": "RESTCATALOG", "config": config})
+        client.apply_source(lake_source)
 
 
 def walk(dag: DAG, context: dict[str, Any]) -> None:

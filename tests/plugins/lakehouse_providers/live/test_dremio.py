@@ -6,7 +6,7 @@ import asyncio
 import threading
 import uuid
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 from airflow.sdk.exceptions import TaskDeferred
@@ -16,9 +16,6 @@ from lakehouse_providers.dremio.client import DremioClient
 from lakehouse_providers.dremio.hook import DremioHook
 from lakehouse_providers.dremio.operators import DremioRefreshReflectionsOperator, DremioSqlOperator
 from lakehouse_providers.transport import Call
-
-if TYPE_CHECKING:
-    from embedded.object_store import ObjectStore
 
 pytestmark = pytest.mark.contract
 
@@ -42,24 +39,9 @@ def namespace() -> str:
 
 
 @pytest.fixture
-def gold(client: DremioClient, object_store: ObjectStore, namespace: str) -> tuple[str, ...]:
+def gold(client: DremioClient, lake_source: dict[str, Any], namespace: str) -> tuple[str, ...]:
     """A table with two reflections, both built."""
-    config = {
-        "restEndpointUri": object_store.iceberg_uri,
-        "propertyList": [
-            {"name": "warehouse", "value": object_store.warehouse},
-            {"name": "fs.s3a.endpoint", "value": object_store.endpoint},
-            {"name": "fs.s3a.path.style.access", "value": "true"},
-            {"name": "fs.s3a.connection.ssl.enabled", "value": "false"},
-            {"name": "fs.s3a.endpoint.region", "value": "us-east-1"},
-        ],
-        "secretPropertyList": [
-            {"name": "fs.s3a.access.key", "value": object_store.access_key},
-            {"name": "fs.s3a.secret.key", "value": object_store.secret_key},
-            {"name": "credential", "value": f"{object_store.access_key}:{object_store.secret_key}"},
-        ],
-    }
-    client.apply_source({"name": "lake", "type": "RESTCATALOG", "config": config})
+    client.apply_source(lake_source)
     path = ("lake", namespace, f"t{uuid.uuid4().hex[:8]}")
     client.query(
         f'CREATE TABLE "lake"."{namespace}"."{path[2]}" AS '

@@ -7,7 +7,7 @@ import json
 import uuid
 from collections.abc import Callable, Iterator
 from decimal import Decimal
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pyarrow as pa
 import pytest
@@ -17,9 +17,6 @@ from lakehouse_providers.dremio.client import DremioClient
 from lakehouse_providers.dremio.hook import DremioHook
 from lakehouse_providers.transport import Call
 from tests.plugins.lakehouse_providers.live.conftest import CLOUD_PROJECT
-
-if TYPE_CHECKING:
-    from embedded.object_store import ObjectStore
 
 pytestmark = pytest.mark.contract
 
@@ -92,23 +89,8 @@ def test_a_wrong_statement_gives_dremios_words(dremio_connection: Any) -> None:
         DremioHook().get_records('SELECT * FROM "nothing_there"')
 
 
-def test_rows_are_inserted(client: DremioClient, object_store: ObjectStore) -> None:
-    config = {
-        "restEndpointUri": object_store.iceberg_uri,
-        "propertyList": [
-            {"name": "warehouse", "value": object_store.warehouse},
-            {"name": "fs.s3a.endpoint", "value": object_store.endpoint},
-            {"name": "fs.s3a.path.style.access", "value": "true"},
-            {"name": "fs.s3a.connection.ssl.enabled", "value": "false"},
-            {"name": "fs.s3a.endpoint.region", "value": "us-east-1"},
-        ],
-        "secretPropertyList": [
-            {"name": "fs.s3a.access.key", "value": object_store.access_key},
-            {"name": "fs.s3a.secret.key", "value": object_store.secret_key},
-            {"name": "credential", "value": f"{object_store.access_key}:{object_store.secret_key}"},
-        ],
-    }
-    client.apply_source({"name": "lake", "type": "RESTCATALOG", "config": config})
+def test_rows_are_inserted(client: DremioClient, lake_source: dict[str, Any]) -> None:
+    client.apply_source(lake_source)
     space = f"n{uuid.uuid4().hex[:8]}"
     client.query(f'CREATE TABLE "lake"."{space}"."t" AS SELECT 0 AS id, \'a\' AS word')
     hook = DremioHook()

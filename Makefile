@@ -39,9 +39,9 @@ PLATFORM_TESTS := $(wildcard tests/e2e tests/faults)
 EMBEDDED_TESTS := $(wildcard tests/embedded tests/contracts tests/dbt tests/model tests/serving)
 # Most of these wait for servers, so the SQL server's run beside the others.
 SQL_TESTS := $(wildcard tests/embedded/sql tests/contracts/test_flight_clients.py tests/contracts/test_conformance.py)
+LANE_TESTS := $(wildcard tests/dbt tests/model tests/serving)
 OTHER_TESTS := $(filter-out tests/contracts/test_airbyte.py $(SQL_TESTS),\
-	$(wildcard tests/embedded/test_*.py tests/embedded/demo tests/embedded/replication tests/contracts/test_*.py) \
-	$(wildcard tests/dbt tests/model tests/serving))
+	$(wildcard tests/embedded/test_*.py tests/embedded/demo tests/embedded/replication tests/contracts/test_*.py))
 # tests/conformance runs in dbt's venv, and tests/contracts starts it with a server to run against.
 AIRFLOW_TESTS := $(filter-out $(PLATFORM_TESTS) $(EMBEDDED_TESTS) tests/conformance tests/__pycache__,$(patsubst %/,%,$(wildcard tests/*/)))
 # Other people's Airbyte clients are installed beside Airflow only.
@@ -94,16 +94,20 @@ setup: $(INSTALLED) $(if $(DBT_FILES),$(MANIFEST)) ## Make the venvs and the dbt
 test: test-fast test-platform ## Run all tests but the long fault tests
 
 .PHONY: test-fast
-test-fast: setup $(TESTS_INSTALLED) ## Run the tests that need no running platform, three parts side by side
-	@$(MAKE) --no-print-directory --jobs 3 --keep-going --output-sync=line test-sql test-embedded test-airflow
+test-fast: setup $(TESTS_INSTALLED) ## Run the tests that need no running platform, four parts side by side
+	@$(MAKE) --no-print-directory --jobs 4 --keep-going --output-sync=line test-sql test-embedded test-lanes test-airflow
 
 .PHONY: test-sql
 test-sql: setup $(TESTS_INSTALLED) ## Run the tests of the SQL server
 	@$(EMBEDDED)/python -m pytest $(SQL_TESTS) -m "not faults" $(PYTEST_ARGS)
 
 .PHONY: test-embedded
-test-embedded: setup $(TESTS_INSTALLED) ## Run the tests of the other embedded servers, of dbt and of the serving rule
+test-embedded: setup $(TESTS_INSTALLED) ## Run the tests of the other embedded servers
 	@$(EMBEDDED)/python -m pytest $(OTHER_TESTS) -m "not faults" $(PYTEST_ARGS)
+
+.PHONY: test-lanes
+test-lanes: setup $(TESTS_INSTALLED) ## Run the tests of the dbt project and of the serving rule
+	@$(EMBEDDED)/python -m pytest $(LANE_TESTS) -m "not faults" $(PYTEST_ARGS)
 
 .PHONY: test-airflow
 test-airflow: setup $(TESTS_INSTALLED) ## Run the tests of the DAGs, include and the providers

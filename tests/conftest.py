@@ -16,6 +16,7 @@ if TYPE_CHECKING:  # imported inside the fixtures: a test that uses none of them
     from embedded.home import Home
     from embedded.object_store import ObjectStore
     from embedded.postgres import PostgresServer
+    from tests.sql_server import Dremio
 
 PROJECT = Path(__file__).resolve().parent.parent
 
@@ -122,3 +123,11 @@ def object_store(services_home: Home) -> Iterator[ObjectStore]:
     finally:
         child.stop()
         store.remove_sockets()
+
+
+@pytest.fixture(scope="session")
+def dremio(services_home: Home, platform_postgres: PostgresServer, object_store: ObjectStore) -> Iterator[Dremio]:
+    """A running SQL server with the space `lakehouse` and the sources `bronze`, `lake` and `ledger`."""
+    from tests.sql_server import serve
+
+    yield from serve(services_home, platform_postgres, object_store)

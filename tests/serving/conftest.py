@@ -8,12 +8,12 @@ import boto3
 import psycopg
 import pytest
 
-from tests.dbt.conftest import DBT, PROJECT, dremio  # noqa: F401 - a fixture
+from tests.dbt.conftest import DBT, PROJECT
 from tests.serving.lanes import Dbt, Lanes, migrate
 
 
 @pytest.fixture(scope="session")
-def dbt(dremio, tmp_path_factory) -> Iterator[Dbt]:  # noqa: F811
+def dbt(dremio, tmp_path_factory) -> Iterator[Dbt]:
     if not DBT.exists():
         pytest.skip("the dbt venv is missing: make setup")
     process = Dbt(dremio, tmp_path_factory.mktemp("dbt-target"))
@@ -22,9 +22,12 @@ def dbt(dremio, tmp_path_factory) -> Iterator[Dbt]:  # noqa: F811
 
 
 @pytest.fixture
-def lanes(dremio, dbt, platform_postgres, source_postgres, object_store) -> Iterator[Lanes]:  # noqa: F811
+def lanes(dremio, dbt, platform_postgres, source_postgres, object_store) -> Iterator[Lanes]:
     """An empty lakehouse over an empty retail schema."""
     ledger = platform_postgres.dsn("lakehouse")
+    with psycopg.connect(ledger, autocommit=True) as conn:
+        # Tests of dbt keep a small ledger of their own in this database.
+        conn.execute("drop schema if exists lakehouse cascade; drop schema if exists speed cascade")
     migrate(ledger)
     s3 = boto3.client(
         "s3",
@@ -37,7 +40,7 @@ def lanes(dremio, dbt, platform_postgres, source_postgres, object_store) -> Iter
     dsn = source_postgres.dsn("retail")
     _empty_source(dsn)
     yield Lanes(dremio, dbt, s3, dsn, ledger)
-    _clear(dremio, s3, ledger)
+    _clear(dremio, s3)
 
 
 def _empty_source(dsn: str) -> None:
@@ -53,7 +56,7 @@ def _empty_source(dsn: str) -> None:
             conn.execute(f"alter table retail.{table} add primary key ({key})".encode())
 
 
-def _clear(dremio, s3, ledger: str) -> None:  # noqa: F811
+def _clear(dremio, s3) -> None:
     for folder in ("silver", "bronze"):
         for row in dremio.sql(
             f"select table_name as name from information_schema.\"tables\" where table_schema = 'lake.{folder}'"
@@ -62,9 +65,3 @@ def _clear(dremio, s3, ledger: str) -> None:  # noqa: F811
     for page in s3.get_paginator("list_objects_v2").paginate(Bucket="lakehouse", Prefix="bronze/"):
         for item in page.get("Contents", []):
             s3.delete_object(Bucket="lakehouse", Key=item["Key"])
-    with psycopg.connect(ledger, autocommit=True) as conn:
-        conn.execute("drop schema speed cascade; create schema speed")
-        conn.execute(
-            "truncate lakehouse.sync_ledger, lakehouse.sync_streams, lakehouse.applied_lsn, lakehouse.watermarks, "
-            "lakehouse.serving_mode, lakehouse.source_positions, lakehouse.prune_queue"
-        )

@@ -29,7 +29,8 @@ from include import ledger, serving, source, speed
 from include.paths import PLATFORM
 from include.specs import pipeline as specs
 from include.specs.pipeline import Pipeline, Stream
-from tests.dbt.conftest import DBT_PROJECT, META, PROJECT, Dremio
+from tests.dbt.conftest import DBT_PROJECT, META, PROJECT
+from tests.sql_server import Dremio
 
 # Streams whose models hang on few others: a household has none, its memberships have a key of two columns.
 STREAMS = ("households", "campaign_households", "orders")

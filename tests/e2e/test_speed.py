@@ -83,7 +83,7 @@ def test_changes_are_served_as_the_source_has_them(united: Any) -> None:
     before = status(united)
     assert {row["mode"] for row in before.values()} <= UNITED
     counts = Traffic(united.endpoints.source.dsn("retail"), rate=200).run(15)
-    assert counts.inserted and counts.updated and counts.deleted
+    assert min(counts.inserted, counts.updated, counts.deleted) > 0
     with united.source() as conn:
         (row,) = conn.execute("select (pg_current_wal_insert_lsn() - '0/0'::pg_lsn)::bigint as lsn").fetchall()
     until(

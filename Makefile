@@ -25,7 +25,7 @@ export DO_NOT_TRACK := 1
 # Two halves of the tests write into one pipe: each line as soon as it is whole.
 export PYTHONUNBUFFERED := 1
 
-INSTALLED := $(foreach name,airflow dbt embedded,$(VENVS)/$(name)/.installed)
+INSTALLED := $(foreach name,airflow dbt embedded superset,$(VENVS)/$(name)/.installed)
 # Other people's clients and test suites, which only tests use.
 TESTS_INSTALLED := $(foreach name,conformance clients connectors/source-faker,$(VENVS)/$(name)/.installed)
 MANIFEST := $(DBT_PROJECT)/target/manifest.json
@@ -178,20 +178,26 @@ dev-requirements.txt_OPTIONS := --only-group dev
 dbt-requirements.txt_OPTIONS := --only-group dbt
 embedded-requirements.txt_OPTIONS := --only-group embedded
 conformance-requirements.txt_OPTIONS := --only-group conformance
+# Venvs whose packages contradict the rest of the lock, or their own pins.
+COMPILED := clients-requirements superset-requirements
+COMPILE = $(UV_HERE) pip compile --quiet --generate-hashes --universal --python-version 3.11 --custom-compile-command "make lock"
 UV_HERE = UV_PYTHON=$(VENVS)/uv/bin/python $(UV)
 
 .PHONY: lock
 lock: $(VENVS)/uv/.installed ## Resolve pyproject.toml into uv.lock and the requirements files
 	@$(UV_HERE) lock
 	@$(foreach file,$(EXPORTS),$(UV_HERE) export --quiet $($(file)_OPTIONS) --format requirements-txt -o $(file);)
-	@$(UV_HERE) pip compile --quiet --generate-hashes --universal --python-version 3.11 --custom-compile-command "make lock" \
-		--override clients-requirements.in clients-requirements.in -o clients-requirements.txt
+	@$(foreach name,$(COMPILED),$(COMPILE) --override $(name).in $(name).in -o $(name).txt;)
 
 .PHONY: lock-check
 lock-check: $(VENVS)/uv/.installed ## Fail if uv.lock or a requirements file is stale
 	@$(UV_HERE) lock --check --quiet || { echo "uv.lock is stale: make lock" >&2; exit 1; }
 	@$(foreach file,$(EXPORTS),$(UV_HERE) export --quiet --frozen --no-header $($(file)_OPTIONS) --format requirements-txt \
 		| diff --brief <(grep -v '^#' $(file)) - >/dev/null || { echo "$(file) is stale: make lock" >&2; exit 1; };)
+	@fresh=$$(mktemp -d); trap 'rm -rf "$$fresh"' EXIT; $(foreach name,$(COMPILED),cp $(name).txt "$$fresh/$(name).txt"; \
+		$(COMPILE) --override $(name).in $(name).in -o "$$fresh/$(name).txt" >/dev/null; \
+		diff --brief <(grep -v '^ *#' $(name).txt) <(grep -v '^ *#' "$$fresh/$(name).txt") >/dev/null \
+			|| { echo "$(name).txt is stale: make lock" >&2; exit 1; };)
 
 $(VENVS)/uv/.installed: uv-requirements.txt
 	@python=$$(.ci/find-python); echo "Python: $$python ($$("$$python" -V))"; \
@@ -223,6 +229,16 @@ $(VENVS)/embedded/.installed: embedded-requirements.txt dev-requirements.txt $(V
 
 $(VENVS)/conformance/.installed: conformance-requirements.txt $(VENVS)/uv/.installed
 	$(call install,conformance,conformance-requirements.txt)
+	@touch $@
+
+# Superset 6.1 has no wheels of pandas 2.1 for Python 3.13: there the venv stays empty, and the platform does without it.
+$(VENVS)/superset/.installed: superset-requirements.txt $(VENVS)/uv/.installed
+	@case "$$($(VENVS)/uv/bin/python -V)" in *" 3.13."*) mkdir -p $(VENVS)/superset; touch $@; echo "No Superset on Python 3.13" ;; esac
+	@[ -e $@ ] || $(MAKE) --no-print-directory $(VENVS)/superset/bin/superset
+	@touch $@
+
+$(VENVS)/superset/bin/superset: superset-requirements.txt $(VENVS)/uv/.installed
+	$(call install,superset,superset-requirements.txt)
 	@touch $@
 
 # pandas 2.1 has no wheel for Python 3.13, nor has Superset 6.1, whose clients these are: there the venv stays empty.

@@ -52,6 +52,7 @@ class Secrets:
     replication: str = _made_by(_password)
     sqlserver: str = _made_by(_password)
     airflow: str = _made_by(_password)
+    superset: str = _made_by(_password)
 
     s3_access_key: str = _made_by(_key_id)
     s3_secret_key: str = _made_by(_hex(20))
@@ -73,6 +74,10 @@ class Secrets:
     airflow_jwt_secret: str = _made_by(_hex(64))
     airflow_api_secret_key: str = _made_by(_hex(32))
     airflow_fernet_key: str = _made_by(_fernet)
+
+    superset_admin_password: str = _made_by(_password)
+    # Signs sessions and encrypts the passwords of the databases that Superset reads.
+    superset_secret_key: str = _made_by(_hex(32))
 
     @classmethod
     def load_or_create(cls, path: Path) -> Secrets:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from embedded import airflow, alerts
+from embedded import airflow, alerts, superset
 from embedded.credentials import Secrets
 from embedded.home import Home
 from embedded.object_store import PORT_NAMES, REGION, ObjectStore, object_store
@@ -70,6 +70,11 @@ class Endpoints:
     def alerts_url(self) -> str:
         return f"http://{HOST}:{self.ports[alerts.NAME]}{alerts.PATH}"
 
+    @property
+    def superset_url(self) -> str:
+        """Empty where Superset is not installed."""
+        return f"http://{HOST}:{self.ports[superset.NAME]}" if superset.is_installed() else ""
+
     def connections(self) -> dict[str, dict[str, Any]]:
         """What this stack puts in place of the values of `airflow_settings.yaml`, by connection id."""
         secret, store = self.secrets, self.object_store
@@ -103,6 +108,12 @@ class Endpoints:
             },
             "lake_s3": {**s3, "host": store.endpoint_url, "extra": {"endpoint_url": store.endpoint_url}},
             "lake_catalog": {**s3, "host": store.iceberg_uri, "extra": {"warehouse": store.warehouse}},
+            # Without a host the lanes say that there are no dashboards to refresh.
+            "superset": {
+                "host": self.superset_url,
+                "login": superset.USER,
+                "password": secret.superset_admin_password,
+            },
             "alerts": {"host": self.alerts_url, "login": alerts.USER, "password": secret.alerts_token},
         }
 
@@ -132,6 +143,9 @@ class Endpoints:
             "LAKEHOUSE_S3_SECRET_KEY": store.secret_key,
             "LAKEHOUSE_S3_REGION": REGION,
             "LAKEHOUSE_ICEBERG_URI": store.iceberg_uri,
+            "LAKEHOUSE_SUPERSET_URL": self.superset_url,
+            "LAKEHOUSE_SUPERSET_USER": superset.USER,
+            "LAKEHOUSE_SUPERSET_PASSWORD": secret.superset_admin_password,
             "LAKEHOUSE_ALERTS_URL": self.alerts_url,
             "LAKEHOUSE_ALERTS_USER": alerts.USER,
             "LAKEHOUSE_ALERTS_PASSWORD": secret.alerts_token,

@@ -248,6 +248,7 @@ def platform_server(home: Home, secrets: Secrets, port: int) -> PostgresServer:
         "replication": Role(secrets.replication),
         "sqlserver": Role(secrets.sqlserver),
         "airflow": Role(secrets.airflow),
+        "superset": Role(secrets.superset),
     }
     return PostgresServer(
         PLATFORM,

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
-from embedded import alerts, connections
+from embedded import alerts, connections, superset
 from embedded.airflow import API, COMPONENTS, USER, Airflow
 from embedded.airflow_client import AirflowClient
 from embedded.endpoints import FLIGHT, REPLICATION, SQL, SQL_USER, Endpoints
@@ -56,6 +56,7 @@ def catalogue(endpoints: Endpoints) -> dict[str, Service]:
         _alerts(endpoints),
         _replication(endpoints),
         _sql(endpoints),
+        *_superset(endpoints),
         *_airflow(endpoints),
     ]
     return {service.name: service for service in listed}
@@ -68,6 +69,7 @@ PORTS_OF: dict[str, tuple[str, ...]] = {
     alerts.NAME: (alerts.NAME,),
     REPLICATION: (REPLICATION,),
     SQL: (SQL, FLIGHT),
+    superset.NAME: (superset.NAME,),
     API: (API,),
 }
 ALL_PORTS = tuple(port for ports in PORTS_OF.values() for port in ports)
@@ -193,6 +195,27 @@ def _sql(endpoints: Endpoints) -> Service:
         prepare=prepare,
         is_ready=lambda since: answers(f"{endpoints.sql_url}/apiv2/server_status"),
     )
+
+
+def _superset(endpoints: Endpoints) -> list[Service]:
+    """Its database is migrated while the other servers start; nothing waits for it but itself."""
+    if not superset.is_installed():
+        return []
+    server = superset.Superset(
+        endpoints.home, endpoints.ports[superset.NAME], endpoints.platform.dsn("superset"), endpoints.secrets
+    )
+    return [
+        Service(superset.SETUP_NAME, needs=(PLATFORM,), settle=server.migrate, has_process=False),
+        Service(
+            superset.NAME,
+            needs=(superset.SETUP_NAME,),
+            uses=(SQL,),
+            ports=PORTS_OF[superset.NAME],
+            prepare=server.program,
+            is_ready=lambda since: server.is_ready(),
+            timeout=900,  # as Airflow
+        ),
+    ]
 
 
 def _airflow(endpoints: Endpoints) -> list[Service]:

@@ -29,6 +29,7 @@ from embedded.demo.source import Scale, SourceError
 from embedded.demo.storage import sizes
 from embedded.endpoints import Endpoints
 from embedded.stack import Stack
+from embedded.superset import USER as SUPERSET_USER
 
 APPLY = "apply_platform"
 BATCH = "retail_batch"
@@ -137,6 +138,11 @@ def _show(client: AirflowClient, endpoints: Endpoints, run_id: str, seconds: flo
     _heading("Airflow is running")
     say(f"  {client.url}")
     say(f"  user {USER}, password {endpoints.secrets.airflow_admin_password}")
+    if endpoints.superset_url:
+        _heading("Superset is running")
+        say(f"  {endpoints.superset_url}")
+        say(f"  user {SUPERSET_USER}, password {endpoints.secrets.superset_admin_password}")
+    _heading("Good to know")
     say(f"  data in {endpoints.home.root}")
     say("  make status shows every server, make down stops all of it and keeps the data")
     say(f"\nDone in {seconds:.0f} s")

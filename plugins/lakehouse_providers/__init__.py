@@ -14,11 +14,11 @@ from lakehouse_providers.dremio.form import FIELDS
 def get_provider_info() -> dict[str, Any]:
     """What Airflow wants to know of this distribution: connection types, links, triggers, notifiers."""
     package = "lakehouse_providers"
-    services = ("Airbyte", "Dremio")
+    services = ("Airbyte", "Dremio", "Superset")
     return {
         "package-name": "open-lakehouse",
         "name": "Open Lakehouse",
-        "description": "Dremio, Airbyte, PostgreSQL and webhooks for long, restartable lakehouse runs.",
+        "description": "Dremio, Airbyte, Superset, PostgreSQL and webhooks for long, restartable lakehouse runs.",
         "integrations": [
             {"integration-name": "Dremio", "external-doc-url": "https://docs.dremio.com", "tags": ["service"]},
             {"integration-name": "Airbyte", "external-doc-url": "https://docs.airbyte.com", "tags": ["service"]},
@@ -27,6 +27,7 @@ def get_provider_info() -> dict[str, Any]:
                 "external-doc-url": "https://www.postgresql.org/docs",
                 "tags": ["service"],
             },
+            {"integration-name": "Superset", "external-doc-url": "https://superset.apache.org", "tags": ["service"]},
             {"integration-name": "Webhook", "tags": ["protocol"]},
         ],
         "connection-types": [
@@ -40,12 +41,22 @@ def get_provider_info() -> dict[str, Any]:
                     "placeholders": {"host": "dremio.example.com", "port": "9047"},
                 },
                 "conn-fields": FIELDS,
-            }
+            },
+            {
+                "connection-type": "superset",
+                "hook-class-name": f"{package}.superset.hook.SupersetHook",
+                "hook-name": "Superset",
+                "ui-field-behaviour": {
+                    "hidden-fields": ["schema", "port"],
+                    "relabeling": {"host": "URL", "login": "User"},
+                    "placeholders": {"host": "https://superset.example.com"},
+                },
+            },
         ],
         "hooks": [_modules(name, "hook") for name in services],
-        "operators": [_modules(name, "operators") for name in (*services, "Postgres")],
+        "operators": [_modules(name, "operators") for name in ("Airbyte", "Dremio", "Postgres")],
         "sensors": [_modules("Dremio", "sensors")],
-        "triggers": [_modules(name, "triggers") for name in (*services, "Postgres")],
+        "triggers": [_modules(name, "triggers") for name in ("Airbyte", "Dremio", "Postgres")],
         "extra-links": [
             f"{package}.dremio.operators.DremioJobLink",
             f"{package}.airbyte.operators.AirbyteJobLink",

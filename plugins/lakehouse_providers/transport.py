@@ -38,7 +38,10 @@ NEVER_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout)
 
 @dataclass(frozen=True)
 class Call:
-    """One request. `path` is joined to the client's base URL and must already be quoted. `label`: its name in logs."""
+    """One request. `path` is joined to the client's base URL and must already be quoted. `label`: its name in logs.
+
+    `files` and `data` are the parts of a form, in place of `json`.
+    """
 
     method: str
     path: str
@@ -46,6 +49,8 @@ class Call:
     params: dict[str, Any] | None = None
     idempotent: bool = True
     label: str = ""
+    files: Any = None
+    data: Any = None
 
 
 @dataclass(frozen=True)
@@ -125,7 +130,8 @@ def _log_retry(call: Call) -> Callable[[tenacity.RetryCallState], None]:
 
 
 def _arguments(call: Call) -> dict[str, Any]:
-    return {"json": call.json, "params": call.params} if call.json is not None else {"params": call.params}
+    given = {"json": call.json, "files": call.files, "data": call.data}
+    return {"params": call.params} | {name: value for name, value in given.items() if value is not None}
 
 
 def _checked(response: httpx.Response) -> httpx.Response:

@@ -15,6 +15,7 @@ EXPORTS = (
     "embedded-requirements.txt",
     "conformance-requirements.txt",
 )
+OTHERS = ("uv-requirements.txt", "clients-requirements.txt", "superset-requirements.txt")
 # What the bundle must be able to count on, in the image as here.
 NAMED = (
     "apache-airflow",
@@ -30,7 +31,7 @@ def _pins(path: Path) -> dict[str, str]:
     return dict(re.findall(r"^([\w.-]+)(?:\[[\w,-]+\])?==(\S+)", path.read_text(), re.M))
 
 
-@pytest.mark.parametrize("name", [*EXPORTS, "uv-requirements.txt"])
+@pytest.mark.parametrize("name", [*EXPORTS, *OTHERS])
 def test_every_requirement_is_pinned_and_hashed(project: Path, name: str) -> None:
     entries = re.split(r"\n(?=[A-Za-z0-9])", (project / name).read_text())
     unhashed = [entry.split()[0] for entry in entries if not entry.startswith("#") and "--hash=sha256:" not in entry]

@@ -53,6 +53,7 @@ class Secrets:
     sqlserver: str = _made_by(_password)
     airflow: str = _made_by(_password)
     superset: str = _made_by(_password)
+    backup: str = _made_by(_password)
 
     s3_access_key: str = _made_by(_key_id)
     s3_secret_key: str = _made_by(_hex(20))
@@ -68,6 +69,8 @@ class Secrets:
     sql_admin_password: str = _made_by(_password)
     # Encrypts what the SQL server's sources log in with: without it every source must be given its secrets again.
     sql_secret_key: str = _made_by(_fernet)
+    # Seals the backups: keep a copy elsewhere, without it no backup can be read.
+    backup_key: str = _made_by(_fernet)
     alerts_token: str = _made_by(_hex(16))
 
     airflow_admin_password: str = _made_by(_password)

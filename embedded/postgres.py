@@ -39,17 +39,18 @@ SETTINGS = {
     "log_timezone": "UTC",
     "max_wal_size": "2GB",
     "jit": "off",  # compiling costs more than it saves on short statements
+    "summarize_wal": "on",  # incremental base backups
+    # A reader that stays away must not fill the disk: its slot is lost first, and that is reported.
+    "max_slot_wal_keep_size": "4GB",
 }
+BACKUP = "backup"  # the role that reads everything, for backups
 SOURCE_SETTINGS = SETTINGS | {
     "wal_level": "logical",
     "max_connections": "60",
-    # A reader of changes that stays away must not fill the disk: its slot is lost first, and that is reported.
-    "max_slot_wal_keep_size": "4GB",
     "idle_replication_slot_timeout": "3d",
 }
 PLATFORM_SETTINGS = SETTINGS | {
     "max_connections": "150",
-    "summarize_wal": "on",  # incremental base backups
 }
 
 
@@ -210,6 +211,15 @@ class PostgresServer:
         )
 
 
+def _backup_rights(databases: list[str]) -> tuple[str, ...]:
+    """What the role needs beside REPLICATION: to read every row, to see who writes, to begin a new log file."""
+    return (
+        f"grant pg_read_all_data, pg_monitor to {BACKUP}",
+        f"grant execute on function pg_switch_wal() to {BACKUP}",
+        *(f"grant connect on database {name} to {BACKUP}" for name in databases),
+    )
+
+
 def source_server(home: Home, secrets: Secrets, port: int) -> PostgresServer:
     """The retailer's operational database `retail`, and the role `airbyte` that reads and replicates it."""
     return PostgresServer(
@@ -218,9 +228,14 @@ def source_server(home: Home, secrets: Secrets, port: int) -> PostgresServer:
         port,
         secrets.source_superuser,
         Layout(
-            roles={"retail": Role(secrets.retail), "airbyte": Role(secrets.airbyte, replication=True)},
+            roles={
+                "retail": Role(secrets.retail),
+                "airbyte": Role(secrets.airbyte, replication=True),
+                BACKUP: Role(secrets.backup, replication=True),
+            },
             databases={"retail": "retail"},
             statements={
+                "postgres": _backup_rights(["retail"]),
                 "retail": (
                     "create schema if not exists retail authorization retail",
                     "grant connect on database retail to airbyte",
@@ -233,7 +248,7 @@ def source_server(home: Home, secrets: Secrets, port: int) -> PostgresServer:
                     "alter default privileges for role retail grant usage on schemas to airbyte",
                     "alter default privileges for role retail grant select on tables to airbyte",
                     "alter default privileges for role retail grant select on sequences to airbyte",
-                )
+                ),
             },
         ),
         SOURCE_SETTINGS,
@@ -255,7 +270,11 @@ def platform_server(home: Home, secrets: Secrets, port: int) -> PostgresServer:
         home.pg_platform,
         port,
         secrets.platform_superuser,
-        Layout(roles, {name: name for name in roles}),
+        Layout(
+            roles | {BACKUP: Role(secrets.backup, replication=True)},
+            {name: name for name in roles},
+            {"postgres": _backup_rights(list(roles))},
+        ),
         PLATFORM_SETTINGS,
         home.binaries,
     )

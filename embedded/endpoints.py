@@ -114,6 +114,12 @@ class Endpoints:
                 "login": superset.USER,
                 "password": secret.superset_admin_password,
             },
+            "airflow_metadata": {
+                "host": HOST,
+                "port": self.ports[PLATFORM],
+                "login": "airflow",
+                "password": secret.airflow,
+            },
             "alerts": {"host": self.alerts_url, "login": alerts.USER, "password": secret.alerts_token},
         }
 

@@ -201,6 +201,43 @@ def record(conn: Connection, pipeline: Pipeline, fold: Fold, snapshot_id: int, d
     )
 
 
+# LEAST ignores nulls: nothing due must stay null.
+_PRUNABLE = """
+select least(due.watermark, w.watermark) as below, w.epoch
+from (select max(watermark) as watermark from lakehouse.prune_queue
+      where entity = %(entity)s and due_at <= clock_timestamp()) as due
+join lakehouse.watermarks as w on w.entity = %(entity)s where due.watermark is not null
+"""
+
+
+@dataclass(frozen=True)
+class Prunable:
+    """Rows of one stream's log, how many of them nobody needs, and what the log takes on disk."""
+
+    stream: str
+    rows: int
+    prunable: int
+    bytes: int
+
+
+def prunable(conn: Connection, pipeline: Pipeline) -> Iterator[Prunable]:
+    """What `prune` would delete now."""
+    for stream in pipeline.cdc_streams:
+        if not columns(conn, stream.name):
+            continue
+        row = conn.execute(_PRUNABLE, {"entity": stream.name}).fetchone() or {"below": None, "epoch": None}
+        table = sql.Identifier(SCHEMA, stream.name)
+        found = conn.execute(
+            sql.SQL(
+                "select count(*) as rows, count(*) filter (where {} <= %s and {} <= %s) as prunable, "
+                "pg_total_relation_size(%s::regclass) as bytes from {}"
+            ).format(sql.Identifier(COMMIT), sql.Identifier(EPOCH), table),
+            [row["below"], row["epoch"], table.as_string(conn)],
+        ).fetchone()
+        assert found is not None
+        yield Prunable(stream.name, **found)
+
+
 def prune(conn: Connection, pipeline: Pipeline) -> Iterator[tuple[str, int]]:
     """Deletes log rows that no reader can need: at or below a watermark whose grace is over, and below the pinned one.
 
@@ -208,14 +245,7 @@ def prune(conn: Connection, pipeline: Pipeline) -> Iterator[tuple[str, int]]:
     """
     for stream in pipeline.cdc_streams:
         with conn.transaction():
-            row = conn.execute(
-                # LEAST ignores nulls: nothing due must stay null.
-                "select least(due.watermark, w.watermark) as below, w.epoch "
-                "from (select max(watermark) as watermark from lakehouse.prune_queue "
-                "      where entity = %(entity)s and due_at <= clock_timestamp()) as due "
-                "join lakehouse.watermarks as w on w.entity = %(entity)s where due.watermark is not null",
-                {"entity": stream.name},
-            ).fetchone()
+            row = conn.execute(_PRUNABLE, {"entity": stream.name}).fetchone()
             if row is None or row["below"] is None or not columns(conn, stream.name):
                 continue
             done = conn.execute(

@@ -1,0 +1,5 @@
+from __future__ import annotations
+
+from include.retention.cli import app
+
+app()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -12,7 +13,7 @@ from embedded.credentials import Secrets
 from embedded.home import Home
 from embedded.object_store import PORT_NAMES, REGION, ObjectStore, object_store
 from embedded.ports import HOST
-from embedded.postgres import PLATFORM, SOURCE, PostgresServer, platform_server, source_server
+from embedded.postgres import BACKUP, PLATFORM, SOURCE, SUPERUSER, PostgresServer, platform_server, source_server
 
 REPLICATION = "replication"
 SQL = "sql"
@@ -120,8 +121,35 @@ class Endpoints:
                 "login": "airflow",
                 "password": secret.airflow,
             },
+            **self.backup_connections(),
             "alerts": {"host": self.alerts_url, "login": alerts.USER, "password": secret.alerts_token},
         }
+
+    def backup_connections(self) -> dict[str, dict[str, Any]]:
+        """Those that `python -m include.backup` reads, inside Airflow and outside of it."""
+        secret, store = self.secrets, self.object_store
+        places: dict[str, dict[str, Any]] = {
+            "backup_s3": {
+                "host": store.endpoint_url,
+                "login": store.access_key,
+                "password": store.secret_key,
+                "extra": {"endpoint_url": store.endpoint_url},
+            },
+            "backup_key": {"password": secret.backup_key},
+        }
+        passwords = {"source": secret.source_superuser, "platform": secret.platform_superuser}
+        for name, server in (("source", self.source), ("platform", self.platform)):
+            place = {"host": HOST, "port": server.port}
+            places[f"backup_{name}"] = {**place, "login": BACKUP, "password": secret.backup}
+            places[f"admin_{name}"] = {**place, "login": SUPERUSER, "password": passwords[name]}
+        return places
+
+    def backup_environment(self) -> dict[str, str]:
+        """The same, and the ledger, as Airflow reads connections from a shell. Contains credentials."""
+        places = {name: self.connections()[name] for name in (*self.backup_connections(), "lakehouse", "dremio")}
+        places["lakehouse"] = {"schema": "lakehouse", **places["lakehouse"]}
+        connections = {f"AIRFLOW_CONN_{name.upper()}": json.dumps(place) for name, place in places.items()}
+        return {**connections, "LAKEHOUSE_BACKUP_FERNET_KEY": self.secrets.airflow_fernet_key}
 
     def environment(self) -> dict[str, str]:
         """For a shell: `eval "$(python -m embedded env)"`. Contains credentials."""
@@ -156,4 +184,5 @@ class Endpoints:
             "LAKEHOUSE_ALERTS_USER": alerts.USER,
             "LAKEHOUSE_ALERTS_PASSWORD": secret.alerts_token,
             "LAKEHOUSE_ALERTS_FILE": str(self.home.logs / alerts.FILE),
+            **self.backup_environment(),
         }

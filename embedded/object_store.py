@@ -31,6 +31,7 @@ from embedded.programs import Program
 NAME = "object-store"
 REGION = "us-east-1"
 BUCKETS = ("lakehouse", "lakehouse-dist")
+BACKUPS = "lakehouse-backups"
 TABLE_BUCKET = "warehouse"
 # Its worker dials the admin server at this distance and cannot be told otherwise.
 ADMIN_GRPC_DISTANCE = 10_000
@@ -200,7 +201,7 @@ class ObjectStore:
         s3 = self.client("s3")
         existing = {bucket["Name"] for bucket in s3.list_buckets()["Buckets"]}
         rule = {"ApplyServerSideEncryptionByDefault": {"SSEAlgorithm": "AES256"}}
-        for bucket in BUCKETS:
+        for bucket in (*BUCKETS, BACKUPS):
             if bucket not in existing:
                 s3.create_bucket(Bucket=bucket)
             s3.put_bucket_encryption(Bucket=bucket, ServerSideEncryptionConfiguration={"Rules": [rule]})

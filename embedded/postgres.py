@@ -43,6 +43,7 @@ SETTINGS = {
     # A reader that stays away must not fill the disk: its slot is lost first, and that is reported.
     "max_slot_wal_keep_size": "4GB",
 }
+ARCHIVE_SLOT = "lakehouse_archive"  # of `python -m include.backup archive`
 BACKUP = "backup"  # the role that reads everything, for backups
 SOURCE_SETTINGS = SETTINGS | {
     "wal_level": "logical",
@@ -170,6 +171,17 @@ class PostgresServer:
         try:
             with self._superuser() as connection:
                 return connection.execute("select not pg_is_in_recovery()").fetchone() == (True,)
+        except psycopg.OperationalError:
+            return False
+
+    def is_archived(self) -> bool:
+        """Whether somebody receives the log through the slot that the backups' archive holds."""
+        try:
+            with self._superuser() as connection:
+                row = connection.execute(
+                    "select active from pg_replication_slots where slot_name = %s", (ARCHIVE_SLOT,)
+                )
+                return row.fetchone() == (True,)
         except psycopg.OperationalError:
             return False
 

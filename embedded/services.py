@@ -19,6 +19,7 @@ from embedded.probes import answers
 from embedded.programs import Program
 
 AIRFLOW_DATABASE = "airflow-database"
+WAL_ARCHIVE = "wal-archive"
 # What a user may say for several.
 GROUPS = {"postgres": (SOURCE, PLATFORM), "airflow": (AIRFLOW_DATABASE, *COMPONENTS)}
 
@@ -54,6 +55,7 @@ def catalogue(endpoints: Endpoints) -> dict[str, Service]:
         _postgres(endpoints.platform),
         _object_store(endpoints),
         _alerts(endpoints),
+        _wal_archive(endpoints),
         _replication(endpoints),
         _sql(endpoints),
         *_superset(endpoints),
@@ -197,6 +199,35 @@ def _sql(endpoints: Endpoints) -> Service:
     )
 
 
+def _wal_archive(endpoints: Endpoints) -> Service:
+    """Ships both servers' log to the backup store: the bundle's own program, in Airflow's venv."""
+    servers = (endpoints.source, endpoints.platform)
+
+    def prepare() -> Program:
+        airflow = _bundle(endpoints, {})
+        staging = endpoints.home.scratch / WAL_ARCHIVE
+        staging.mkdir(mode=0o700, exist_ok=True)
+        return Program(
+            name=WAL_ARCHIVE,
+            argv=(str(airflow.venv / "bin" / "python"), "-m", "include.backup", "archive", "--staging", str(staging)),
+            cwd=PROJECT,
+            environment={
+                "PYTHONPATH": str(PROJECT),
+                "PYTHONUNBUFFERED": "1",
+                "HOME": str(endpoints.home.scratch),
+                **endpoints.backup_environment(),
+            },
+            stop_seconds=30,
+        )
+
+    return Service(
+        WAL_ARCHIVE,
+        needs=(SOURCE, PLATFORM, NAME),
+        prepare=prepare,
+        is_ready=lambda since: all(server.is_archived() for server in servers),
+    )
+
+
 def _superset(endpoints: Endpoints) -> list[Service]:
     """Its database is migrated while the other servers start; nothing waits for it but itself."""
     if not superset.is_installed():
@@ -224,9 +255,7 @@ def _airflow(endpoints: Endpoints) -> list[Service]:
         for name, value in _passed_on("LAKEHOUSE_").items()
         if not name.startswith(("LAKEHOUSE_SQL_", "LAKEHOUSE_REPLICATION_", "LAKEHOUSE_AIRFLOW_", "LAKEHOUSE_ALERTS_"))
     }
-    airflow = Airflow(
-        endpoints.home, endpoints.ports[API], endpoints.platform.dsn("airflow"), endpoints.secrets, passed_on
-    )
+    airflow = _bundle(endpoints, passed_on)
 
     def load_settings() -> None:
         client = AirflowClient(airflow.url, USER, endpoints.secrets.airflow_admin_password)
@@ -249,6 +278,10 @@ def _airflow(endpoints: Endpoints) -> list[Service]:
         Service(AIRFLOW_DATABASE, needs=(PLATFORM,), settle=airflow.migrate, has_process=False),
         *(component(name) for name in COMPONENTS),
     ]
+
+
+def _bundle(endpoints: Endpoints, extra: Mapping[str, str]) -> Airflow:
+    return Airflow(endpoints.home, endpoints.ports[API], endpoints.platform.dsn("airflow"), endpoints.secrets, extra)
 
 
 def _module(name: str, module: str, environment: Mapping[str, str], home: Home) -> Program:

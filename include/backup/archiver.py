@@ -11,6 +11,7 @@ import logging
 import signal
 import subprocess
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -46,7 +47,7 @@ class Archiver:
     ) -> None:
         self._instance, self._programs, self._store, self._key = instance, programs, store, key
         self._staging, self._note, self._partial_seconds = staging / instance.name, note, partial_seconds
-        self._system, self._shipped = "", dict[str, float]()
+        self._system, self._shipped = "", dict[str, tuple[float, float]]()
 
     def run(self, stop: threading.Event) -> None:
         """Until `stop` is set. Whatever fails is said and tried again: the slot keeps the log meanwhile."""
@@ -122,9 +123,12 @@ class Archiver:
                 session.execute("select pg_create_physical_replication_slot(%s, true)", [SLOT])
 
     def ship(self, *, final: bool = False) -> None:
-        """Stores every whole file and drops it here; stores the last one as far as it is."""
-        received = self._received()
+        """Stores every whole file and drops it here; stores the last one as far as it is, when that is due."""
         files = sorted(self._staging.iterdir())
+        partial = [file for file in files if file.suffix == ".partial"]
+        if not final and len(partial) == len(files) and not any(map(self._is_due, partial)):
+            return
+        received = self._received()
         for file in files:
             if file.suffix == ".partial":
                 continue
@@ -135,24 +139,28 @@ class Archiver:
                 self._store.delete(wal.key_of(self._system, file.name, partial=True))
             file.unlink()
             _log.info("stored %s of %s", file.name, self._instance.name)
-        current = [self._ship_partial(file, final) for file in files if file.suffix == ".partial"]
-        if received and all(current):
+        stored = [self._ship_partial(file) for file in partial]
+        if received and all(stored):
             self._note(self._instance.name, received)
 
-    def _ship_partial(self, file: Path, final: bool) -> bool:
-        """Whether the store has all that was in the file a moment ago."""
+    def _is_due(self, file: Path) -> bool:
+        """Whether it has changed since it was stored, and that is some seconds ago."""
         try:
             changed = file.stat().st_mtime
-            known = self._shipped.get(file.stem, 0.0)
-            if changed == known:
-                return True
-            if not final and changed - known < self._partial_seconds:
-                return False
-            data = file.read_bytes()
         except FileNotFoundError:  # it has become whole
             return False
-        wal.ship_partial(self._store, self._key, self._system, file.stem, data)
-        self._shipped = {file.stem: changed}
+        stored, at = self._shipped.get(file.stem, (0.0, 0.0))
+        return changed != stored and time.monotonic() - at >= self._partial_seconds
+
+    def _ship_partial(self, file: Path) -> bool:
+        """Whether the store has all that was in the file a moment ago."""
+        try:
+            changed, data = file.stat().st_mtime, file.read_bytes()
+        except FileNotFoundError:
+            return False
+        if self._shipped.get(file.stem, (0.0, 0.0))[0] != changed:
+            wal.ship_partial(self._store, self._key, self._system, file.stem, data)
+            self._shipped = {file.stem: (changed, time.monotonic())}
         return True
 
     def _received(self) -> str | None:

@@ -9,10 +9,11 @@ import subprocess
 import tarfile
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, cast
 
 import psycopg
@@ -128,6 +129,11 @@ def fetch_wal(store: Store, key: Key, part: Part, folder: Path, until: int | Non
     if (until is None or lsn <= until) and name in archive.partial:
         data = wal.fetch(store, key, system, name, partial=True)
         (folder / name).write_bytes(data.ljust(wal.SIZE, b"\0"))
+    elif later := [one for one in archive.whole if len(one) == 24 and one[:8] == name[:8] and one > name]:
+        raise DamagedError(
+            f"the archived log of {part.name} has a gap: {name} is missing, {later[0]} is there. What was committed "
+            f"after {wal.text(lsn)} cannot be restored from this set; name a position before it, or a newer set"
+        )
     elif until is not None and lsn <= until:
         raise DamagedError(
             f"the archived log of {part.name} ends at {wal.text(lsn)}, before {wal.text(until)}: {name} is missing"
@@ -215,8 +221,9 @@ class Scratch:
                 self.process.wait()
         self.process = None
 
-    def recover(self, target: Target, action: str) -> str:
-        """Replays the log up to the target; gives the LSN that was reached. `action`: pause or promote.
+    def recover(self, target: Target, action: str, changes: Mapping[str, str] = MappingProxyType({})) -> str:
+        """Replays the log up to the target; gives the LSN that was reached. `action`: pause or promote. `changes`: to
+        the server's settings.
 
         Raises NotVerifiedError when the target was not reached.
         """
@@ -226,6 +233,7 @@ class Scratch:
             "recovery_target_timeline": "current",
             "archive_mode": "off",
             **target.settings(),
+            **changes,
         }
         self.configure(settings)
         (self.data / "recovery.signal").touch()

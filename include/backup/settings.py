@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -69,7 +70,10 @@ class Canary:
 
 @dataclass(frozen=True)
 class Backup:
-    """Everything a backup needs, resolved. `optional`: connections by part, None where they do not exist."""
+    """Everything a backup needs, resolved. `optional`: connections by part, None where they do not exist.
+
+    `admins`: superusers of the servers, for restoring databases beside live ones.
+    """
 
     store: Store
     key: Key
@@ -78,6 +82,7 @@ class Backup:
     canary: Canary | None
     full_every_days: int
     fernet_key: str = field(default="", repr=False)
+    admins: Mapping[str, Login | None] = field(default_factory=dict)
 
     def instance(self, name: str) -> Instance:
         """Raises ConfigurationError for a name that is not declared."""
@@ -93,11 +98,11 @@ def connection(conn_id: str) -> Login | None:
     text = os.environ.get(f"AIRFLOW_CONN_{conn_id.upper()}")
     if text:
         return _from_json(conn_id, text) if text.lstrip().startswith("{") else _from_uri(conn_id, text)
-    try:
-        from airflow.sdk import Connection
-        from airflow.sdk.exceptions import AirflowNotFoundException
-    except ImportError:
+    if "airflow.sdk" not in sys.modules:  # outside of Airflow, which is not loaded for this alone
         return None
+    from airflow.sdk import Connection
+    from airflow.sdk.exceptions import AirflowNotFoundException
+
     try:
         found = Connection.get(conn_id)
     except (AirflowNotFoundException, ImportError, RuntimeError):
@@ -167,6 +172,7 @@ def load(file: Path = FILE) -> Backup:
             },
             canary=Canary(**canary) if canary else None,
             full_every_days=int(item.get("full_every_days", 7)),
+            admins={str(name): connection(one["admin"]) for name, one in item["postgres"].items() if "admin" in one},
             fernet_key=os.environ.get("LAKEHOUSE_BACKUP_FERNET_KEY") or os.environ.get("AIRFLOW__CORE__FERNET_KEY", ""),
         )
     except (OSError, yaml.YAMLError, KeyError, TypeError, AttributeError) as error:

@@ -139,7 +139,7 @@ class Store:
         if code in _MISSING:
             return MissingError(f"{place} does not exist")
         if code == "NoSuchBucket":
-            return StoreError(f"the backup store {self.endpoint} has no bucket {self.bucket!r}: run apply_platform")
+            return StoreError(f"the backup store {self.endpoint} has no bucket {self.bucket!r}: create it")
         if code in _DENIED:
             return StoreError(f"the backup store {self.endpoint} refuses the credentials for {place} ({code})")
         return StoreError(f"the backup store {self.endpoint} failed at {place}: {code or error}")

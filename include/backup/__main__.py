@@ -6,9 +6,11 @@ import json
 import logging
 import signal
 import threading
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
+import psycopg
 import typer
 
 from include.backup import catalogue, create, programs, restore, sets, settings
@@ -18,20 +20,21 @@ from include.backup.drill import Drill
 from include.backup.errors import BackupError, DamagedError
 from include.backup.scratch import Target
 from include.backup.sealed import Key
-from include.backup.settings import Backup
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
 
 
-def _ledger(backup: Backup) -> Any:
-    """The ledger, where the connection `lakehouse` exists."""
-    import psycopg
-
+def _tell(note: Callable[[catalogue.Connection], None]) -> None:
+    """Tells the ledger, where the connection `lakehouse` exists. A set counts without: the ledger may be what is lost."""
     login = settings.connection("lakehouse")
     if login is None:
-        return None
-    instance = settings.Instance("lakehouse", login)
-    return psycopg.connect(instance.dsn(login.schema or "lakehouse"), row_factory=psycopg.rows.dict_row)
+        return
+    dsn = settings.Instance("lakehouse", login).dsn(login.schema or "lakehouse")
+    try:
+        with psycopg.connect(dsn, row_factory=psycopg.rows.dict_row) as conn:
+            note(conn)
+    except psycopg.Error as error:
+        logging.getLogger(__name__).warning("the ledger was not told: %s", str(error).strip().splitlines()[0])
 
 
 @app.command("create")
@@ -43,9 +46,7 @@ def make(
     backup, found = settings.load(), programs.find()
     chosen = set_id or sets.unfinished(backup.store, backup.key) or sets.new_id()
     manifest = create.run(backup, found, chosen, full=full)
-    if conn := _ledger(backup):
-        with conn:
-            catalogue.completed(conn, manifest)
+    _tell(lambda conn: catalogue.completed(conn, manifest))
     print(f"{manifest.set_id}: {manifest.kind}, {manifest.bytes / 1e6:.1f} MB, {len(manifest.parts)} parts")
     for name, reason in manifest.body["skipped"].items():
         print(f"  without {name}: {reason}")
@@ -83,9 +84,7 @@ def drill(set_id: Annotated[str, typer.Argument(help="Default: the newest")] = "
     if not known:
         raise BackupError("there is no complete set: `python -m include.backup create`")
     report = Drill(backup, found).run(set_id or known[-1])
-    if conn := _ledger(backup):
-        with conn:
-            catalogue.drilled(conn, report)
+    _tell(lambda conn: catalogue.drilled(conn, report))
     print(json.dumps(report.__dict__, indent=2, default=str))
     if not report.passed:
         raise typer.Exit(1)
@@ -124,9 +123,7 @@ def archive(staging: Annotated[Path, typer.Option(help="Folder for log that is n
         signal.signal(number, lambda *_: stop.set())
 
     def note(name: str, lsn: str) -> None:
-        if conn := _ledger(backup):
-            with conn:
-                catalogue.archived(conn, name, lsn)
+        _tell(lambda conn: catalogue.archived(conn, name, lsn))
 
     threads = [
         threading.Thread(target=Archiver(one, found, backup.store, backup.key, staging, note).run, args=[stop])

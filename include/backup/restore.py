@@ -305,7 +305,14 @@ def _swap(admin: Login, replaced: Sequence[str], fresh: Sequence[str], mark: str
                 _rename(session, name, f"{name}_before_{mark}")
             for name in (*replaced, *fresh):
                 _rename(session, f"{name}_restored_{mark}", name)
-        for name in replaced:  # nobody goes on writing into what was replaced
+        for name in replaced:
+            # A reader of changes must not go on from the old rows' positions: it takes a new snapshot.
+            session.execute(
+                "select pg_drop_replication_slot(slot_name) from pg_replication_slots where database = %s "
+                "and not active",
+                [f"{name}_before_{mark}"],
+            )
+            # Nor does anybody go on writing into what was replaced.
             session.execute(
                 sql.SQL("alter database {} allow_connections false").format(sql.Identifier(f"{name}_before_{mark}"))
             )

@@ -131,6 +131,20 @@ class AirbyteClient:
             return None
         return body if isinstance(body, dict) else None
 
+    def rebuild(self, connection_id: str) -> bool:
+        """Gives up the position of a change data capture: its next sync begins with a snapshot, under a new slot.
+
+        False on a server without our extension; in Airbyte itself that is "clear data" of the connection.
+        """
+        url = calls.extension_url(self.endpoint.base_url, f"/connections/{connection_id}/rebuild")
+        if url is None:
+            return False
+        try:
+            self.call(Call("POST", url))
+        except errors.AirbyteNotFoundError:
+            return False
+        return True
+
     # Objects, found by name
 
     def all(self, kind: Kind, workspace: str | None = None) -> list[Body]:

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 from dbt.tests import adapter
+from dbt.tests.adapter.aliases import fixtures as aliases
 from dbt.tests.adapter.basic.expected_catalog import base_expected_catalog, expected_references_catalog, no_stats
 
 from tests.conformance.not_applicable import GROUPS, NOT_APPLICABLE
@@ -67,9 +68,12 @@ class Quoted(Columns):
 class Catalog:
     @pytest.fixture(scope="class")
     def expected_catalog(self, project: Any) -> Any:
-        return base_expected_catalog(
+        catalog = base_expected_catalog(
             project, None, "bigint", "character varying", "timestamp", "view", "table", no_stats()
         )
+        # dbt-dremio's own generate_schema_name: a model's schema is a folder in the target's.
+        catalog["nodes"]["model.test.second_model"]["metadata"]["schema"] = f"{project.test_schema}.test"
+        return catalog
 
 
 class References:
@@ -78,6 +82,29 @@ class References:
         return expected_references_catalog(
             project, None, "bigint", "character varying", "timestamp", "view", "table", no_stats(), "bigint"
         )
+
+
+class Aliases:
+    """A text is 'x'::text by default; each adapter says its own."""
+
+    @pytest.fixture(scope="class")
+    def macros(self) -> dict[str, str]:
+        literal = "{% macro dremio__string_literal(s) %}cast('{{ s }}' as varchar){% endmacro %}"
+        return {"cast.sql": aliases.MACROS__CAST_SQL + literal, "expect_value.sql": aliases.MACROS__EXPECT_VALUE_SQL}
+
+
+class TableAliases(Aliases):
+    """dbt-dremio takes a table's other name from `file`; `alias` is for views."""
+
+    @pytest.fixture(scope="class")
+    def models(self) -> dict[str, str]:
+        return {
+            "schema.yml": aliases.MODELS__SCHEMA_YML,
+            "foo_alias.sql": aliases.MODELS__FOO_ALIAS_SQL.replace("alias=", "file="),
+            "alias_in_project.sql": aliases.MODELS__ALIAS_IN_PROJECT_SQL,
+            "alias_in_project_with_override.sql": aliases.MODELS__ALIAS_IN_PROJECT_WITH_OVERRIDE_SQL,
+            "ref_foo_alias.sql": aliases.MODELS__REF_FOO_ALIAS_SQL,
+        }
 
 
 class GrantWords:
@@ -102,6 +129,10 @@ class DropsTheTable:
 
 
 OVERRIDES: dict[str, type] = {
+    "BaseAliases": TableAliases,
+    "BaseAliasErrors": Aliases,
+    "BaseSameAliasDifferentSchemas": Aliases,
+    "BaseSameAliasDifferentDatabases": Aliases,
     "BaseTableConstraintsColumnsEqual": Columns,
     "BaseViewConstraintsColumnsEqual": Columns,
     "BaseIncrementalConstraintsColumnsEqual": Columns,

@@ -78,6 +78,10 @@ env: $(VENVS)/embedded/.installed ## Print addresses and credentials for a shell
 airflow: $(VENVS)/embedded/.installed ## Run any airflow command on the platform's Airflow: make airflow ARGS="backfill create ..."
 	@$(EMBEDDED)/python -m embedded.airflow_command $(ARGS)
 
+.PHONY: export-dashboards
+export-dashboards: setup ## Take changes made in Superset's pages into include/platform/superset
+	@eval "$$($(EMBEDDED)/python -m embedded env)"; PYTHONPATH=.:plugins $(AIRFLOW)/python -m include.reconcile.superset.export
+
 .PHONY: down
 down: $(VENVS)/embedded/.installed ## Stop everything; data is kept
 	@$(EMBEDDED)/python -m embedded down
@@ -231,24 +235,17 @@ $(VENVS)/conformance/.installed: conformance-requirements.txt $(VENVS)/uv/.insta
 	$(call install,conformance,conformance-requirements.txt)
 	@touch $@
 
-# Superset 6.1 has no wheels of pandas 2.1 for Python 3.13: there the venv stays empty, and the platform does without it.
-$(VENVS)/superset/.installed: superset-requirements.txt $(VENVS)/uv/.installed
-	@case "$$($(VENVS)/uv/bin/python -V)" in *" 3.13."*) mkdir -p $(VENVS)/superset; touch $@; echo "No Superset on Python 3.13" ;; esac
-	@[ -e $@ ] || $(MAKE) --no-print-directory $(VENVS)/superset/bin/superset
-	@touch $@
+# pandas 2.1 has no wheel for Python 3.13, nor has Superset 6.1, whose clients the others are: there these venvs stay
+# empty, and the platform does without dashboards.
+.PHONY: install-superset install-clients
+install-superset install-clients: install-%: %-requirements.txt $(VENVS)/uv/.installed
+	$(call install,$*,$*-requirements.txt)
 
-$(VENVS)/superset/bin/superset: superset-requirements.txt $(VENVS)/uv/.installed
-	$(call install,superset,superset-requirements.txt)
-	@touch $@
-
-# pandas 2.1 has no wheel for Python 3.13, nor has Superset 6.1, whose clients these are: there the venv stays empty.
-$(VENVS)/clients/.installed: clients-requirements.txt $(VENVS)/uv/.installed
-	@case "$$($(VENVS)/uv/bin/python -V)" in *" 3.13."*) mkdir -p $(VENVS)/clients; touch $@ ;; esac
-	@[ -e $@ ] || $(MAKE) --no-print-directory $(VENVS)/clients/bin/python
-	@touch $@
-
-$(VENVS)/clients/bin/python: clients-requirements.txt $(VENVS)/uv/.installed
-	$(call install,clients,clients-requirements.txt)
+$(VENVS)/superset/.installed $(VENVS)/clients/.installed: $(VENVS)/%/.installed: %-requirements.txt $(VENVS)/uv/.installed
+	@case "$$($(VENVS)/uv/bin/python -V)" in \
+		*" 3.13."*) mkdir -p $(VENVS)/$*; echo "No $* on Python 3.13" ;; \
+		*) $(MAKE) --no-print-directory install-$* ;; \
+	esac
 	@touch $@
 
 # Cosmos reads the manifest: parsing a DAG file then costs 0.02 s and starts no dbt. Compiled in it are the serving views,

@@ -40,7 +40,8 @@ def _cache(prefix: str, seconds: int) -> dict[str, Any]:
     }
 
 
-CACHE_CONFIG = _cache("metadata", 300)
-DATA_CACHE_CONFIG = _cache("data", DAY)
+# One for both: Superset forgets a dataset's answers (/api/v1/cachekey/invalidate) in the first one alone.
+CACHE_CONFIG = DATA_CACHE_CONFIG = _cache("data", DAY)
+STORE_CACHE_KEYS_IN_METADATA_DB = True
 FILTER_STATE_CACHE_CONFIG = _cache("filters", 90 * DAY)
 EXPLORE_FORM_DATA_CACHE_CONFIG = _cache("explore", 7 * DAY)

@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import Mapping
 from typing import Any
+from urllib.parse import quote
 
 import psycopg
 from airflow.sdk import Connection
@@ -67,6 +68,15 @@ def resolve(value: Any) -> Any:
             raise ValueError(f"{value} is empty; set it in the Airflow connection")
         return resolved
     return value
+
+
+def resolve_url(text: str) -> str:
+    """As `resolve` for a URL: what a connection gives is quoted. Raises ValueError for a field left empty."""
+
+    def quoted(match: re.Match[str]) -> str:
+        return quote(str(resolve(match[0])), safe="")
+
+    return _REFERENCE.sub(quoted, text)
 
 
 def references(value: Any) -> set[str]:

@@ -198,3 +198,12 @@ def write_receipt(conn: Connection, dag_id: str, run_id: str, receipt: Mapping[s
         "on conflict (dag_id, run_id) do update set receipt = excluded.receipt, written_at = clock_timestamp()",
         [dag_id, run_id, json.dumps(receipt, default=str)],
     )
+
+
+def note_in_receipt(conn: Connection, dag_id: str, run_id: str, key: str, facts: Mapping[str, Any]) -> None:
+    """Adds what became known after the receipt was written; when that was stays as it is."""
+    conn.execute(
+        "update lakehouse.receipts set receipt = receipt || jsonb_build_object(%s::text, %s::jsonb) "
+        "where dag_id = %s and run_id = %s",
+        [key, json.dumps(facts, default=str), dag_id, run_id],
+    )

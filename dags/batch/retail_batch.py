@@ -1,4 +1,4 @@
-"""Retail, nightly: replicate, reconcile, build silver and gold aside, test, accelerate, publish.
+"""Retail, nightly: replicate, reconcile, build silver and gold aside, test, accelerate, publish, warm dashboards.
 
 ## When
 02:00 UTC every day. Trigger it by hand at any time; backfill any past interval from the UI or with
@@ -6,8 +6,8 @@
 bronze and does not touch the source (set the param `resync` to do so, `full_rebuild` to rebuild every interval).
 
 ## Needs
-Connections `airbyte`, `dremio`, `retail_source`, `lakehouse`, `alerts`; pools `ingest`, `transform`, `refresh`;
-the platform applied once by `apply_platform`; dbt's manifest (`make setup`).
+Connections `airbyte`, `dremio`, `retail_source`, `lakehouse`, `alerts`, and `superset` where there are dashboards;
+pools `ingest`, `transform`, `refresh`; the platform applied once by `apply_platform`; dbt's manifest (`make setup`).
 
 ## If it fails
 Readers keep the last published version, marked stale in `lakehouse.dataset_status`. Read the red task's log, mend what
@@ -21,7 +21,7 @@ from airflow.sdk import CronDataIntervalTimetable, Param, chain, dag
 
 from include import alerts, defaults
 from include.specs import pipeline
-from include.task_groups import ingest, publish, run, speed, transform, verify
+from include.task_groups import dashboards, ingest, publish, run, speed, transform, verify
 
 RETAIL = pipeline.load("retail")
 
@@ -54,14 +54,15 @@ def retail_batch():
     apply_reflections, refresh_reflections = publish.reflections(RETAIL)
     published = publish.publish(RETAIL)(pinned)
     receipt = run.receipt(RETAIL)
+    warm = dashboards.warm(RETAIL)
     release = run.release(RETAIL)
 
     chain(lease, run.choose(first_tasks), replicate, needed, wait, fold, refresh_metadata, streams)
     chain(streams, silver, gold, audited, pinned)
-    chain(pinned, apply_reflections, refresh_reflections, published, receipt)
+    chain(pinned, apply_reflections, refresh_reflections, published, receipt, warm)
     published >> publish.mark_stale(RETAIL)
     # All of them: a failed model ends the run at once while its siblings, and dbt itself, may still write.
-    chain([replicate, silver, gold, receipt], release.as_teardown(setups=lease))
+    chain([replicate, silver, gold, receipt, warm], release.as_teardown(setups=lease))
 
 
 retail_batch()

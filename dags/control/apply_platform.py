@@ -1,11 +1,12 @@
-"""Brings the platform to its declared state: ledger, buckets, sources, Airbyte, Dremio. Deletes only when asked.
+"""Makes the platform what is declared: ledger, buckets, sources, Airbyte, Dremio, Superset. Deletes only when asked.
 
 ## When
 By hand: after installing, and after a change in `include/platform` or `include/pipelines`. `plan_only` shows the
 difference; `prune` deletes what was made from declarations that are gone, and nothing else.
 
 ## Needs
-Connections `lakehouse`, `lake_s3`, `lake_catalog`, `airbyte`, `dremio`, `retail_source`, `retail_owner`.
+Connections `lakehouse`, `lake_s3`, `lake_catalog`, `airbyte`, `dremio`, `retail_source`, `retail_owner`, `superset`
+(without a host, or without that connection, there are no dashboards and that task says so).
 
 ## If it fails
 The red task names the object and the field. Mend the declaration or the connection and clear the task; whatever was
@@ -45,6 +46,7 @@ def apply_platform():
         platform.apply_sources(PIPELINES),
         platform.apply_airbyte(PIPELINES),
         platform.apply_dremio(),
+        platform.apply_superset(),
     )
 
 

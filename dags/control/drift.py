@@ -4,7 +4,7 @@
 04:30 UTC, and by hand.
 
 ## Needs
-Connections `lakehouse`, `lake_s3`, `lake_catalog`, `airbyte`, `dremio`, `retail_source`.
+Connections `lakehouse`, `lake_s3`, `lake_catalog`, `airbyte`, `dremio`, `retail_source`, `superset`.
 
 ## If it fails
 A red task names the service and each object that differs, field by field. Somebody changed it by hand: take the change
@@ -39,6 +39,7 @@ def drift():
     platform.drift_object_store()
     platform.drift_airbyte(PIPELINES)
     platform.drift_dremio()
+    platform.drift_superset()
 
 
 drift()

@@ -10,14 +10,16 @@ from airflow.sdk import get_current_context, task
 
 from include import connections, ledger, speed
 from include.paths import PLATFORM
-from include.reconcile import airbyte, capture, dremio, object_store
+from include.reconcile import airbyte, capture, dremio, object_store, superset
 from include.reconcile.plan import Change
 from include.specs.pipeline import Pipeline
+from include.task_groups.dashboards import SUPERSET, absent
 from include.task_groups.ingest import AIRBYTE
 from include.task_groups.run import LEDGER
 from include.task_groups.verify import DREMIO
 from lakehouse_providers.airbyte.hook import AirbyteSyncHook
 from lakehouse_providers.dremio.hook import DremioHook
+from lakehouse_providers.superset.hook import SupersetHook
 
 MIGRATIONS = PLATFORM / "postgres" / "ledger"
 
@@ -85,6 +87,15 @@ def apply_dremio() -> list[str]:
     return _show(dremio.run(DremioHook(DREMIO), apply=_apply(), prune=_prune()))
 
 
+@task(task_id="apply_superset")
+def apply_superset() -> list[str]:
+    """Databases, datasets, charts and dashboards; nothing where no Superset is connected."""
+    if reason := absent():
+        return _show([Change("await", "superset", reason)])
+    with SupersetHook(SUPERSET).client() as client:
+        return _show(superset.run(client, apply=_apply(), prune=_prune()))
+
+
 def _judge(service: str, changes: Sequence[Change]) -> list[str]:
     """Prints what is only awaited; raises DriftError for what differs."""
     lines = _show(changes)
@@ -122,3 +133,12 @@ def drift_airbyte(pipelines: list[Pipeline]) -> Any:
 def drift_dremio() -> list[str]:
     """Also names what was made from declarations that are gone."""
     return _judge("Dremio", dremio.run(DremioHook(DREMIO), apply=False, prune=True))
+
+
+@task(task_id="superset")
+def drift_superset() -> list[str]:
+    """Also names what was made from files that are gone."""
+    if reason := absent():
+        return _judge("Superset", [Change("await", "superset", reason)])
+    with SupersetHook(SUPERSET).client() as client:
+        return _judge("Superset", superset.run(client, apply=False, prune=True))

@@ -19,6 +19,9 @@ GOLD = {
     "basket_analysis": "order_month, category_a, category_b",
     "customer_lifetime_value": "household_id",
     "campaign_effect": "campaign_id",
+    "basket_departments": "order_id, department",
+    "cohort_retention": "cohort_month, month_number",
+    "promotion_lift": "department, promotion_kind, placement",
 }
 SILVER = {
     "households": "household_id",

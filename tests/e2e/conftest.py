@@ -25,10 +25,13 @@ DAG = "retail_batch"
 RUN_SECONDS = 900  # a busy machine takes several minutes for what an idle one does in one
 GOLD = (
     "basket_analysis",
+    "basket_departments",
     "campaign_effect",
+    "cohort_retention",
     "customer_lifetime_value",
     "daily_revenue",
     "product_performance",
+    "promotion_lift",
     "store_performance",
 )
 

@@ -23,6 +23,14 @@ from lakehouse_providers.transport import Call, RetryPolicy
 V1 = "/api/v1"
 SECURITY = f"{V1}/security"
 PAGE = 100
+# By what each collection can be ordered, so that pages neither repeat nor leave out; by id where that is allowed.
+ORDER = {
+    "database": "database_name",
+    "dataset": "table_name",
+    "chart": "slice_name",
+    "dashboard": "dashboard_title",
+    "rowlevelsecurity": "name",
+}
 Item = dict[str, Any]
 
 
@@ -116,10 +124,10 @@ class SupersetClient:
 
     def items(self, kind: str, columns: Sequence[str] = ()) -> Iterator[Item]:
         """Every object of a kind that the user may see; `columns` limits what is told of each."""
-        page = 0
+        page, asked = 0, f",columns:!({','.join(columns)})" if columns else ""
+        order = ORDER.get(kind, "id")
         while True:
-            query = f"(page:{page},page_size:{PAGE},order_column:id,order_direction:asc"
-            query += f",columns:!({','.join(columns)}))" if columns else ")"
+            query = f"(page:{page},page_size:{PAGE},order_column:{order},order_direction:asc{asked})"
             found = self.call(Call("GET", f"{V1}/{kind}/", params={"q": query}))
             yield from found["result"]
             page += 1
@@ -152,7 +160,7 @@ class SupersetClient:
             return {name.split("/", 1)[1]: bundle.read(name).decode() for name in bundle.namelist() if "/" in name}
 
     def import_assets(self, files: Mapping[str, str], passwords: Mapping[str, str]) -> None:
-        """Creates or overwrites all of these objects, in one transaction, dependencies first.
+        """Creates or overwrites all of these objects in one transaction; what they refer to may be there already.
 
         `files`: YAML by path, with metadata.yaml; `passwords`: of databases, by path. Raises SupersetRequestError.
         """
@@ -165,11 +173,21 @@ class SupersetClient:
                 "POST",
                 f"{V1}/assets/import/",
                 files={"bundle": ("assets.zip", archive.getvalue(), "application/zip")},
-                data={"passwords": json.dumps(dict(passwords))},
+                data={"passwords": json.dumps(dict(passwords)), "sparse": "true"},
             )
         )
 
     # Data
+
+    def schemas(self, database_id: int) -> list[str]:
+        """Asks the database itself, not the cache: so its address and password are known to be good."""
+        found = self.call(Call("GET", f"{V1}/database/{database_id}/schemas/", params={"q": "(force:!t)"}))
+        return list(found["result"])
+
+    def invalidate(self, dataset_ids: Sequence[int]) -> None:
+        """Forgets every cached answer of these datasets."""
+        uids = [f"{number}__table" for number in dataset_ids]
+        self.response(Call("POST", f"{V1}/cachekey/invalidate", json={"datasource_uids": uids}))
 
     def warm(self, chart_id: int) -> None:
         """Runs the chart's query and replaces what the cache holds of it. Raises SupersetQueryError."""

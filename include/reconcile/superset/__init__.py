@@ -1,0 +1,8 @@
+"""Superset as declared state: databases, datasets, charts, dashboards in its own export format, over its REST API."""
+
+from __future__ import annotations
+
+from include.reconcile.superset.export import export
+from include.reconcile.superset.state import run
+
+__all__ = ["export", "run"]

@@ -1,0 +1,47 @@
+"""After publication: what people see next is today's, and it is there at once."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from airflow.sdk import BaseHook, get_current_context, task
+from airflow.sdk.exceptions import AirflowNotFoundException
+
+from include import connections, dashboards, ledger
+from include.publication import datasets
+from include.specs.pipeline import Pipeline
+from include.task_groups.run import LEDGER
+from lakehouse_providers.superset.hook import SupersetHook
+
+SUPERSET = "superset"
+
+
+def absent() -> str:
+    """Why there are no dashboards here; "" where there are."""
+    try:
+        connection = BaseHook.get_connection(SUPERSET)
+    except AirflowNotFoundException:
+        return f"there is no connection `{SUPERSET}`"
+    return "" if (connection.host or "").strip() else f"the connection `{SUPERSET}` has no host"
+
+
+def warm(pipeline: Pipeline) -> Any:
+    @task(task_id="warm_dashboards", retries=2)
+    def warm_dashboards() -> dict[str, Any]:
+        """Forgets what Superset has cached of the published datasets and asks each chart once.
+
+        After the receipt, and noted there: what is published stays published when Superset is down.
+        """
+        reason = absent()
+        if reason:
+            facts: dict[str, Any] = {"skipped": reason}
+        else:
+            with SupersetHook(SUPERSET).client() as client:
+                facts = dashboards.warm(client, {dataset.id for dataset in datasets(pipeline.name)})
+        run = get_current_context()["dag_run"]
+        with connections.connect(LEDGER) as conn:
+            ledger.note_in_receipt(conn, run.dag_id, run.run_id, "dashboards", facts)
+        print(facts)
+        return facts
+
+    return warm_dashboards()

@@ -25,7 +25,7 @@ app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_
 
 
 def _tell(note: Callable[[catalogue.Connection], None]) -> None:
-    """Tells the ledger, where the connection `lakehouse` exists. A set counts without: the ledger may be what is lost."""
+    """Tells the ledger, where connection `lakehouse` exists. A set counts without: the ledger may be what is lost."""
     login = settings.connection("lakehouse")
     if login is None:
         return

@@ -39,12 +39,12 @@ def read(key: Key, kind: str, data: bytes, place: str) -> dict[str, Any]:
         raise DamagedError(f"{place} is no signed document: {error}") from None
     if data != canonical(document):  # one value has one text: anything else was written by somebody else
         raise DamagedError(f"{place} is not as it was written")
+    if fingerprint != key.fingerprint:
+        raise DamagedError(
+            f"{place} was signed with the backup key {str(fingerprint)[:16]}, this one is {key.fingerprint}: "
+            "give the key that made the set, in the connection or file that include/backup.yaml names"
+        )
     if not key.is_signature(kind.encode() + b"\n" + text, signature) or document.get("kind") != kind:
-        if fingerprint != key.fingerprint:
-            raise DamagedError(
-                f"{place} was signed with the backup key {str(fingerprint)[:16]}, this one is {key.fingerprint}: "
-                "give the key that made the set, in the connection or file that include/backup.yaml names"
-            )
         raise DamagedError(f"{place} was forged or changed: its signature is wrong")
     assert isinstance(body, dict)
     return body

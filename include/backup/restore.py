@@ -23,7 +23,7 @@ from include.backup import manifest as manifests
 from include.backup import wal
 from include.backup.errors import ConfigurationError, NotVerifiedError, RefusedError, ServerError
 from include.backup.failpoints import reach
-from include.backup.point import databases, hashes, prepare
+from include.backup.point import hashes, prepare
 from include.backup.programs import Programs, confine, last_lines
 from include.backup.scratch import Scratch, Target, fetch_base, fetch_wal, instance
 from include.backup.sets import verify
@@ -88,8 +88,7 @@ def plan(
     place = str(into.absolute()) if into else ""
     replaces: tuple[str, ...] = (place,) if place and Path(place).exists() else ()
     if names:
-        with _connect(_admin(backup, server)) as session:
-            replaces = tuple(sorted(set(names) & set(databases(session))))
+        replaces = tuple(sorted(set(names) & _existing(_admin(backup, server))))
     made = dt.datetime.now(dt.UTC).isoformat(timespec="milliseconds")
     facts = [set_id, server, target.lsn, target.time, place, list(names), made]
     plan_id = hashlib.sha256(manifests.canonical(facts)).hexdigest()[:12]
@@ -224,8 +223,7 @@ def _refuse_running(folder: Path) -> None:
 def _apply_databases(backup: Backup, programs: Programs, planned: Plan) -> dict[str, Any]:
     admin = _admin(backup, planned.instance)
     mark = planned.plan_id[:8]
-    with _connect(admin) as session:
-        there = set(databases(session))
+    there = _existing(admin)
     todo = [name for name in planned.databases if f"{name}_before_{mark}" not in there]
     fresh = [name for name in todo if name not in planned.replaces]
     if todo:
@@ -330,6 +328,12 @@ def _take_over_rights(session: psycopg.Connection[Any], name: str, copy: str) ->
 
 def _rename(session: psycopg.Connection[Any], name: str, new: str) -> None:
     session.execute(sql.SQL("alter database {} rename to {}").format(sql.Identifier(name), sql.Identifier(new)))
+
+
+def _existing(admin: Login) -> set[str]:
+    """Also those that refuse connections, as replaced ones do."""
+    with _connect(admin) as session:
+        return {str(row[0]) for row in session.execute("select datname from pg_database").fetchall()}
 
 
 def _admin(backup: Backup, server: str) -> Login:

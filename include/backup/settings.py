@@ -156,8 +156,12 @@ def required(conn_id: str) -> Login:
     return found
 
 
-def load(file: Path = FILE) -> Backup:
-    """Raises ConfigurationError, naming file and field, for what is missing or wrong."""
+def load() -> Backup:
+    """From include/backup.yaml, or the file that LAKEHOUSE_BACKUP_FILE names.
+
+    Raises ConfigurationError, naming file and field, for what is missing or wrong.
+    """
+    file = Path(os.environ.get("LAKEHOUSE_BACKUP_FILE") or FILE)
     try:
         item = yaml.safe_load(file.read_text(encoding="utf-8"))
         canary = item.get("canary")

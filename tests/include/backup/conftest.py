@@ -72,7 +72,7 @@ def owner(source_postgres: Any) -> Iterator[psycopg.Connection[Any]]:
         connection.execute("create table retail.customers (id int primary key, name text, photo bytea)")
         connection.execute(
             "insert into retail.customers select i, 'customer ' || i, sha256(i::text::bytea) "
-            "from generate_series(1, 20000) as i"
+            "from generate_series(1, 5000) as i"
         )
         connection.execute(
             'create table retail.orders ("order id" bigint primary key, total numeric(12, 2), at timestamptz)'

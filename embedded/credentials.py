@@ -64,6 +64,15 @@ class Secrets:
     s3_filer_write_key: str = _made_by(_hex(32))
     s3_filer_read_key: str = _made_by(_hex(32))
 
+    # The off-site store has keys of its own: whoever has those of the lake cannot touch its copies.
+    offsite_access_key: str = _made_by(_key_id)
+    offsite_secret_key: str = _made_by(_hex(20))
+    offsite_key_encryption_key: str = _made_by(_hex(32))
+    offsite_volume_write_key: str = _made_by(_hex(32))
+    offsite_volume_read_key: str = _made_by(_hex(32))
+    offsite_filer_write_key: str = _made_by(_hex(32))
+    offsite_filer_read_key: str = _made_by(_hex(32))
+
     replication_client_id: str = _made_by(_hex(16))
     replication_client_secret: str = _made_by(_password)
     sql_admin_password: str = _made_by(_password)
@@ -98,7 +107,7 @@ class Secrets:
 
     def values(self) -> frozenset[str]:
         """All that must stay secret, to search logs for it: without the identifiers, which name an account."""
-        named = {"s3_access_key", "replication_client_id"}
+        named = {"s3_access_key", "offsite_access_key", "replication_client_id"}
         return frozenset(getattr(self, item.name) for item in fields(self) if item.name not in named)
 
 

@@ -11,7 +11,7 @@ from typing import Any
 from embedded import airflow, alerts, superset
 from embedded.credentials import Secrets
 from embedded.home import Home
-from embedded.object_store import PORT_NAMES, REGION, ObjectStore, object_store
+from embedded.object_store import PORT_NAMES, REGION, ObjectStore, object_store, offsite_store
 from embedded.ports import HOST
 from embedded.postgres import BACKUP, PLATFORM, SOURCE, SUPERUSER, PostgresServer, platform_server, source_server
 
@@ -40,6 +40,10 @@ class Endpoints:
     @property
     def object_store(self) -> ObjectStore:
         return object_store(self.home, self.secrets, {name: self.ports[name] for name in PORT_NAMES})
+
+    @property
+    def offsite_store(self) -> ObjectStore:
+        return offsite_store(self.home, self.secrets, self.ports)
 
     @property
     def replication_url(self) -> str:
@@ -78,7 +82,7 @@ class Endpoints:
 
     def connections(self) -> dict[str, dict[str, Any]]:
         """What this stack puts in place of the values of `airflow_settings.yaml`, by connection id."""
-        secret, store = self.secrets, self.object_store
+        secret, store, offsite = self.secrets, self.object_store, self.offsite_store
         s3 = {"login": store.access_key, "password": store.secret_key}
         return {
             "airbyte": {
@@ -109,6 +113,12 @@ class Endpoints:
             },
             "lake_s3": {**s3, "host": store.endpoint_url, "extra": {"endpoint_url": store.endpoint_url}},
             "lake_catalog": {**s3, "host": store.iceberg_uri, "extra": {"warehouse": store.warehouse}},
+            "offsite_s3": {
+                "host": offsite.endpoint_url,
+                "login": offsite.access_key,
+                "password": offsite.secret_key,
+                "extra": {"endpoint_url": offsite.endpoint_url},
+            },
             # Without a host the lanes say that there are no dashboards to refresh.
             "superset": {
                 "host": self.superset_url,
@@ -127,7 +137,7 @@ class Endpoints:
 
     def backup_connections(self) -> dict[str, dict[str, Any]]:
         """Those that `python -m include.backup` reads, inside Airflow and outside of it."""
-        secret, store = self.secrets, self.object_store
+        secret, store = self.secrets, self.offsite_store
         places: dict[str, dict[str, Any]] = {
             "backup_s3": {
                 "host": store.endpoint_url,
@@ -153,7 +163,7 @@ class Endpoints:
 
     def environment(self) -> dict[str, str]:
         """For a shell: `eval "$(python -m embedded env)"`. Contains credentials."""
-        secret, store = self.secrets, self.object_store
+        secret, store, offsite = self.secrets, self.object_store, self.offsite_store
         return {
             "LAKEHOUSE_HOME": str(self.home.root),
             "LAKEHOUSE_AIRFLOW_URL": self.airflow_url,
@@ -176,6 +186,10 @@ class Endpoints:
             "LAKEHOUSE_S3_ACCESS_KEY": store.access_key,
             "LAKEHOUSE_S3_SECRET_KEY": store.secret_key,
             "LAKEHOUSE_S3_REGION": REGION,
+            "LAKEHOUSE_OFFSITE_ENDPOINT_URL": offsite.endpoint_url,
+            "LAKEHOUSE_OFFSITE_ACCESS_KEY": offsite.access_key,
+            "LAKEHOUSE_OFFSITE_SECRET_KEY": offsite.secret_key,
+            "LAKEHOUSE_AIRFLOW_DATABASE_URL": self.platform.dsn("airflow"),
             "LAKEHOUSE_ICEBERG_URI": store.iceberg_uri,
             "LAKEHOUSE_SUPERSET_URL": self.superset_url,
             "LAKEHOUSE_SUPERSET_USER": superset.USER,

@@ -60,6 +60,10 @@ class Home:
         return self.root / "object-store"
 
     @property
+    def offsite_store(self) -> Path:
+        return self.root / "offsite-store"
+
+    @property
     def airflow(self) -> Path:
         return self.root / "airflow"
 
@@ -85,7 +89,7 @@ class Home:
             if not self.root.exists():
                 self.root.mkdir(parents=True, mode=0o700)
                 self.root.chmod(0o711 if os.geteuid() == 0 else 0o700)
-            for folder in (self.logs, self.run, self.object_store, self.airflow, self.scratch):
+            for folder in (self.logs, self.run, self.object_store, self.offsite_store, self.airflow, self.scratch):
                 folder.mkdir(mode=0o700, exist_ok=True)
         except OSError as error:
             raise HomeError(

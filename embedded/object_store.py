@@ -29,9 +29,11 @@ from embedded.probes import answers
 from embedded.programs import Program
 
 NAME = "object-store"
+OFFSITE = "offsite-store"
 REGION = "us-east-1"
 BUCKETS = ("lakehouse", "lakehouse-dist")
 BACKUPS = "lakehouse-backups"
+OFFSITE_BUCKETS = ("lakehouse-mirror", BACKUPS)
 TABLE_BUCKET = "warehouse"
 # Its worker dials the admin server at this distance and cannot be told otherwise.
 ADMIN_GRPC_DISTANCE = 10_000
@@ -39,7 +41,12 @@ PORT_NAMES = (
     *("s3", "s3-grpc", "iceberg", "filer", "filer-grpc", "master", "master-grpc", "volume", "volume-grpc"),
     *("weed-admin", "weed-admin-grpc"),
 )
-PORT_OFFSETS = {"weed-admin-grpc": ("weed-admin", ADMIN_GRPC_DISTANCE)}
+# The off-site store serves no Iceberg catalog.
+OFFSITE_PORTS = {name: f"offsite-{name}" for name in PORT_NAMES if name != "iceberg"}
+PORT_OFFSETS = {
+    "weed-admin-grpc": ("weed-admin", ADMIN_GRPC_DISTANCE),
+    "offsite-weed-admin-grpc": ("offsite-weed-admin", ADMIN_GRPC_DISTANCE),
+}
 _SOCKETS = Path("/tmp")  # where it puts its sockets, whatever TMPDIR says
 _GRPC_PARTS = ("client", "master", "volume", "filer", "s3", "admin", "worker", "msg_broker", "msg_agent", "mq")
 
@@ -50,16 +57,28 @@ class ObjectStoreError(Exception):
 
 @dataclass(frozen=True)
 class ObjectStore:
-    """`ports`: one for each of PORT_NAMES, all on 127.0.0.1."""
+    """`ports`: one for each of PORT_NAMES, all on 127.0.0.1; without `iceberg` it serves no catalog.
+
+    `prefix`: of this store's fields among the secrets.
+    """
 
     folder: Path
     ports: Mapping[str, int]
-    access_key: str
     secrets: Secrets = field(repr=False)
+    name: str = NAME
+    prefix: str = "s3"
+    buckets: tuple[str, ...] = BUCKETS
+
+    def _secret(self, name: str) -> str:
+        return str(getattr(self.secrets, f"{self.prefix}_{name}"))
+
+    @property
+    def access_key(self) -> str:
+        return self._secret("access_key")
 
     @property
     def secret_key(self) -> str:
-        return self.secrets.s3_secret_key
+        return self._secret("secret_key")
 
     @property
     def endpoint(self) -> str:
@@ -87,7 +106,7 @@ class ObjectStore:
         self._write_security(config)
         self._check_sockets()
         return Program(
-            name=NAME,
+            name=self.name,
             argv=(executable(), "-logtostderr=true", "mini", *self._flags(data)),
             cwd=config,  # security.toml is read from here
             environment=self._environment(config),
@@ -125,21 +144,20 @@ class ObjectStore:
             f"-filer.port.grpc={port['filer-grpc']}",
             f"-s3.port={port['s3']}",
             f"-s3.port.grpc={port['s3-grpc']}",
-            f"-s3.port.iceberg={port['iceberg']}",
+            f"-s3.port.iceberg={port.get('iceberg', 0)}",
             f"-admin.port={port['weed-admin']}",
             f"-admin.port.grpc={port['weed-admin-grpc']}",
         )
 
     def _environment(self, config: Path) -> dict[str, str]:
-        secret = self.secrets
         return {
             "AWS_ACCESS_KEY_ID": self.access_key,
-            "AWS_SECRET_ACCESS_KEY": secret.s3_secret_key,
-            "WEED_JWT_SIGNING_KEY": secret.s3_volume_write_key,
-            "WEED_JWT_SIGNING_READ_KEY": secret.s3_volume_read_key,
-            "WEED_JWT_FILER_SIGNING_KEY": secret.s3_filer_write_key,
-            "WEED_JWT_FILER_SIGNING_READ_KEY": secret.s3_filer_read_key,
-            "WEED_S3_SSE_KEK": secret.s3_key_encryption_key,
+            "AWS_SECRET_ACCESS_KEY": self.secret_key,
+            "WEED_JWT_SIGNING_KEY": self._secret("volume_write_key"),
+            "WEED_JWT_SIGNING_READ_KEY": self._secret("volume_read_key"),
+            "WEED_JWT_FILER_SIGNING_KEY": self._secret("filer_write_key"),
+            "WEED_JWT_FILER_SIGNING_READ_KEY": self._secret("filer_read_key"),
+            "WEED_S3_SSE_KEK": self._secret("key_encryption_key"),
             # Without it the heap grows to 700 MB under load; less than 400 MiB costs CPU.
             "GOMEMLIMIT": "450MiB",
             "HOME": str(config),
@@ -182,7 +200,7 @@ class ObjectStore:
             if not answers(f"{self.endpoint_url}/healthz"):
                 return False
             self.client("s3").list_buckets()
-            return _listens(self.ports["iceberg"])
+            return "iceberg" not in self.ports or _listens(self.ports["iceberg"])
         except (BotoCoreError, ClientError):
             return False
 
@@ -201,17 +219,26 @@ class ObjectStore:
         s3 = self.client("s3")
         existing = {bucket["Name"] for bucket in s3.list_buckets()["Buckets"]}
         rule = {"ApplyServerSideEncryptionByDefault": {"SSEAlgorithm": "AES256"}}
-        for bucket in (*BUCKETS, BACKUPS):
+        for bucket in self.buckets:
             if bucket not in existing:
                 s3.create_bucket(Bucket=bucket)
             s3.put_bucket_encryption(Bucket=bucket, ServerSideEncryptionConfiguration={"Rules": [rule]})
+        if "iceberg" not in self.ports:
+            return
         tables = self.client("s3tables")
         if TABLE_BUCKET not in {bucket["name"] for bucket in tables.list_table_buckets().get("tableBuckets", ())}:
             tables.create_table_bucket(name=TABLE_BUCKET)
 
 
 def object_store(home: Home, secrets: Secrets, ports: Mapping[str, int]) -> ObjectStore:
-    return ObjectStore(home.object_store, ports, secrets.s3_access_key, secrets)
+    """The lake's."""
+    return ObjectStore(home.object_store, ports, secrets)
+
+
+def offsite_store(home: Home, secrets: Secrets, ports: Mapping[str, int]) -> ObjectStore:
+    """The second one, in the place of another site's: `ports` by the values of OFFSITE_PORTS."""
+    own = {name: ports[assigned] for name, assigned in OFFSITE_PORTS.items()}
+    return ObjectStore(home.offsite_store, own, secrets, OFFSITE, "offsite", OFFSITE_BUCKETS)
 
 
 def executable() -> str:

@@ -12,7 +12,7 @@ from embedded.airflow import API, COMPONENTS, USER, Airflow
 from embedded.airflow_client import AirflowClient
 from embedded.endpoints import FLIGHT, REPLICATION, SQL, SQL_USER, Endpoints
 from embedded.home import PROJECT, Home
-from embedded.object_store import BUCKETS, NAME, PORT_NAMES
+from embedded.object_store import BUCKETS, NAME, OFFSITE, OFFSITE_PORTS, PORT_NAMES, ObjectStore
 from embedded.ports import HOST, PortsError
 from embedded.postgres import PLATFORM, SOURCE, PostgresServer
 from embedded.probes import answers
@@ -53,7 +53,8 @@ def catalogue(endpoints: Endpoints) -> dict[str, Service]:
     listed = [
         _postgres(endpoints.source),
         _postgres(endpoints.platform),
-        _object_store(endpoints),
+        _object_store(endpoints.object_store),
+        _object_store(endpoints.offsite_store),
         _alerts(endpoints),
         _wal_archive(endpoints),
         _replication(endpoints),
@@ -68,6 +69,7 @@ PORTS_OF: dict[str, tuple[str, ...]] = {
     SOURCE: (SOURCE,),
     PLATFORM: (PLATFORM,),
     NAME: PORT_NAMES,
+    OFFSITE: tuple(OFFSITE_PORTS.values()),
     alerts.NAME: (alerts.NAME,),
     REPLICATION: (REPLICATION,),
     SQL: (SQL, FLIGHT),
@@ -122,11 +124,10 @@ def _postgres(server: PostgresServer) -> Service:
     )
 
 
-def _object_store(endpoints: Endpoints) -> Service:
-    store = endpoints.object_store
+def _object_store(store: ObjectStore) -> Service:
     return Service(
-        NAME,
-        ports=PORTS_OF[NAME],
+        store.name,
+        ports=PORTS_OF[store.name],
         prepare=store.program,
         is_ready=lambda since: store.is_ready(),
         settle=store.provision,
@@ -222,7 +223,7 @@ def _wal_archive(endpoints: Endpoints) -> Service:
 
     return Service(
         WAL_ARCHIVE,
-        needs=(SOURCE, PLATFORM, NAME),
+        needs=(SOURCE, PLATFORM, OFFSITE),
         prepare=prepare,
         is_ready=lambda since: all(server.is_archived() for server in servers),
     )
@@ -270,7 +271,7 @@ def _airflow(endpoints: Endpoints) -> list[Service]:
             prepare=lambda: airflow.program(name),
             is_ready=lambda since: airflow.is_ready(name, since),
             settle=load_settings if name == API else lambda: None,
-            uses=(SOURCE, NAME, alerts.NAME, REPLICATION, SQL),  # its tasks do; they must not see them go
+            uses=(SOURCE, NAME, OFFSITE, alerts.NAME, REPLICATION, SQL),  # its tasks do; they must not see them go
             timeout=900,  # seconds on an idle machine, minutes on one that is busy with something else
         )
 

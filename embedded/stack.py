@@ -219,7 +219,9 @@ class Stack:
             self.supervisor.shutdown()
         self._sweep()
         if StackState.load(self.home).ports:
-            self.endpoints().object_store.remove_sockets()
+            endpoints = self.endpoints()
+            endpoints.object_store.remove_sockets()
+            endpoints.offsite_store.remove_sockets()
         left = self.supervisor.survivors()
         if left:
             raise StackError(f"these processes did not end: {', '.join(str(process.pid) for process in left)}")

@@ -36,13 +36,20 @@ def listing(s3: Any, bucket: str, prefix: str = "", page: int = PAGE) -> Iterato
         found = reply.get("Contents", ())
         for item in found:
             key = item["Key"]
-            if previous and (key == previous or key.startswith(f"{previous.rstrip('/')}/")):
-                raise ListingError(
-                    f"s3://{bucket}/{previous} is an object and a folder at once: listings that pass it may end early. "
-                    "Move it to a key that no other key begins with"
-                )
+            if previous and key.startswith(f"{previous.rstrip('/')}/"):
+                raise _twofold(bucket, previous)
             yield Object(key, item["Size"], item["ETag"].strip('"'), item["LastModified"])
             previous = key
         if not found:  # nothing comes after the last key: the end is the end
             return
+        # The next page begins behind this key, and behind all that lies in it if it is a folder too.
+        if s3.list_objects_v2(Bucket=bucket, Prefix=f"{previous.rstrip('/')}/", MaxKeys=1).get("Contents"):
+            raise _twofold(bucket, previous)
         after = previous
+
+
+def _twofold(bucket: str, key: str) -> ListingError:
+    return ListingError(
+        f"s3://{bucket}/{key} is an object and a folder at once: listings that pass it may end early. "
+        "Move it to a key that no other key begins with"
+    )

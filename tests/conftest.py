@@ -6,7 +6,7 @@ import os
 import shutil
 import socket
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -107,15 +107,30 @@ def _serve_postgres(home: Home, name: str, make: Any) -> Iterator[PostgresServer
 @pytest.fixture(scope="session")
 def object_store(services_home: Home) -> Iterator[ObjectStore]:
     """A running S3 and Iceberg catalog with all buckets: `.endpoint`, `.access_key`, `.secret_key`, `.iceberg_uri`."""
-    from embedded.credentials import Secrets
-    from embedded.object_store import NAME, PORT_NAMES, PORT_OFFSETS
+    from embedded.object_store import PORT_NAMES
     from embedded.object_store import object_store as make
+
+    yield from _serve_objects(services_home, PORT_NAMES, make)
+
+
+@pytest.fixture(scope="session")
+def offsite_store(services_home: Home) -> Iterator[ObjectStore]:
+    """A second store, with keys of its own, as another site's."""
+    from embedded.object_store import OFFSITE_PORTS
+    from embedded.object_store import offsite_store as make
+
+    yield from _serve_objects(services_home, OFFSITE_PORTS.values(), make)
+
+
+def _serve_objects(home: Home, names: Iterable[str], make: Any) -> Iterator[ObjectStore]:
+    from embedded.credentials import Secrets
+    from embedded.object_store import PORT_OFFSETS
     from embedded.ports import assign
     from embedded.programs import Child
 
-    ports = assign(PORT_NAMES, offsets=PORT_OFFSETS).ports
-    store = make(services_home, Secrets.load_or_create(services_home.secrets), ports)
-    child = Child.start(store.program(), services_home.log(NAME))
+    own = {name: offset for name, offset in PORT_OFFSETS.items() if name in set(names)}
+    store = make(home, Secrets.load_or_create(home.secrets), assign(names, offsets=own).ports)
+    child = Child.start(store.program(), home.log(store.name))
     try:
         child.wait_ready(store.is_ready)
         store.provision()

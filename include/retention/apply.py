@@ -12,8 +12,8 @@ from dataclasses import asdict
 from itertools import islice
 from typing import Any
 
-from include import upkeep
-from include.retention import clock, document, failpoints, holds
+from include import failpoints, upkeep
+from include.retention import clock, document, holds
 from include.retention.model import BlockedError, Finding, Item, Outcome, RetentionError
 from include.retention.rules import Rule, Rules
 from include.retention.services import Services
@@ -68,12 +68,12 @@ def _section(services: Services, rule: Rule, section: Section, turn: upkeep.Turn
     planned = document.items(services, section["document_key"], section["digest"])
     for batch in _batches(islice(planned, position, None)):
         turn.check()
-        failpoints.reach("before_batch")
+        failpoints.reach("retention.before_batch")
         outcome = _batch(services, rule, batch)
-        failpoints.reach("after_delete")
+        failpoints.reach("retention.after_delete")
         position += len(batch)
         _advance(services, section, position, len(batch), outcome)
-        failpoints.reach("after_position")
+        failpoints.reach("retention.after_position")
         total += outcome
     _end(services, section, "done")
     return total

@@ -1,4 +1,4 @@
-"""Where a test ends the process without warning: LAKEHOUSE_RETENTION_KILL_AT=<name>[:<nth time>]."""
+"""Where a test ends the process without warning: LAKEHOUSE_UPKEEP_KILL_AT=<name>[:<nth time>]."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ _seen: Counter[str] = Counter()
 
 
 def reach(name: str) -> None:
-    wanted, _, nth = os.environ.get("LAKEHOUSE_RETENTION_KILL_AT", "").partition(":")
+    wanted, _, nth = os.environ.get("LAKEHOUSE_UPKEEP_KILL_AT", "").partition(":")
     if wanted != name:
         return
     _seen[name] += 1

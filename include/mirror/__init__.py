@@ -1,0 +1,1 @@
+"""The off-site mirror: an incremental, checksummed copy of the lake's buckets at another site."""

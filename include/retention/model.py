@@ -73,7 +73,9 @@ class Target(Protocol):
     """One kind of thing that ages. `needs`: fields of Services without which the rule is skipped, with the reason."""
 
     kind: ClassVar[str]
-    needs: ClassVar[tuple[str, ...]]
+
+    @property
+    def needs(self) -> tuple[str, ...]: ...
 
     @classmethod
     def read(cls, node: Node) -> Self:

@@ -76,7 +76,6 @@ class Prefix:
     """Everything under a prefix that is older than `age`; `store`: s3 or offsite."""
 
     kind: ClassVar[str] = "prefix"
-    needs: ClassVar[tuple[str, ...]] = ()
     store: str
     bucket: str
     prefix: str
@@ -94,11 +93,12 @@ class Prefix:
             days(node),
         )
 
+    @property
+    def needs(self) -> tuple[str, ...]:
+        return (self.store,)
+
     def _client(self, services: Services) -> Any:
-        client = getattr(services, self.store)
-        if client is None:
-            raise LookupError(self.store)
-        return client
+        return getattr(services, self.store)
 
     def find(self, services: Services, now: dt.datetime, survey: Survey) -> Iterator[Item]:
         for found in listing(self._client(services), self.bucket, self.prefix):

@@ -16,6 +16,7 @@ import pytest
 
 from include import ledger, upkeep
 from include.mirror import run, spec
+from include.mirror.run import Sites
 from include.retention.services import connector, s3_client
 
 
@@ -102,13 +103,13 @@ def proxied(backend: str) -> Iterator[Proxy]:
 class Site:
     """`run`: one run, as the DAG does it."""
 
-    sites: run.Sites
+    sites: Sites
     mirror: spec.Mirror
     bucket: str
     lake_store: Any
     offsite_store: Any
 
-    def run(self, *, sites: run.Sites | None = None, **options: Any) -> run.Counts:
+    def run(self, *, sites: Sites | None = None, **options: Any) -> run.Counts:
         with upkeep.turn(self.sites.ledger, "test", name=run.LEASE) as turn:
             return run.sync(sites or self.sites, self.mirror, "test", turn, **options)[self.bucket]
 
@@ -141,7 +142,7 @@ class Site:
         assert row is not None
         return row
 
-    def through(self, *, lake: str | None = None, offsite: str | None = None) -> run.Sites:
+    def through(self, *, lake: str | None = None, offsite: str | None = None) -> Sites:
         """The same sites behind other addresses."""
         one, other = self.lake_store, self.offsite_store
         return replace(
@@ -159,7 +160,7 @@ def site(conn: ledger.Connection, platform_postgres: Any, object_store: Any, off
     bucket = f"mirrored-{uuid.uuid4().hex[:12]}"
     lake.create_bucket(Bucket=bucket)
     mirror = replace(spec.load(), sources=(bucket,), delete_count=2, delete_fraction=0.0)
-    sites = run.Sites(connector(platform_postgres.dsn("lakehouse", "lakehouse")), lake, offsite)
+    sites = Sites(connector(platform_postgres.dsn("lakehouse", "lakehouse")), lake, offsite)
     yield Site(sites, mirror, bucket, object_store, offsite_store)
     for item in lake.list_objects_v2(Bucket=bucket).get("Contents", ()):
         lake.delete_object(Bucket=bucket, Key=item["Key"])

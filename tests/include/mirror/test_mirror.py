@@ -166,7 +166,13 @@ with upkeep.turn(sites.ledger, "test", name=run.LEASE) as turn:
 
 
 @pytest.mark.parametrize(
-    "point", ["mirror.before_batch", "mirror.after_copy", "mirror.after_record", "mirror.after_quarantine"]
+    "point",
+    [
+        pytest.param("mirror.before_batch", marks=pytest.mark.faults),
+        "mirror.after_copy",
+        pytest.param("mirror.after_record", marks=pytest.mark.faults),
+        "mirror.after_quarantine",
+    ],
 )
 def test_a_killed_run_is_completed_by_the_next(site: Site, platform_postgres: Any, point: str) -> None:
     site.put("deleted", b"old")

@@ -18,14 +18,12 @@ FILE = INCLUDE / "retention.yaml"
 @dataclass(frozen=True)
 class Limits:
     """skew: how far this machine's clock may be from the servers'. jump: how far the servers' clock may have moved
-    since the last plan. plan_age: an older plan is never applied. keep_verified_sets: newest verified backup sets that
-    stay whatever their age.
+    since the last plan. plan_age: an older plan is never applied.
     """
 
     skew: dt.timedelta
     jump: dt.timedelta
     plan_age: dt.timedelta
-    keep_verified_sets: int
 
 
 @dataclass(frozen=True)
@@ -61,10 +59,7 @@ def _limits(node: Node) -> Limits:
         skew=dt.timedelta(seconds=_positive(node, "clock_skew_seconds")),
         jump=dt.timedelta(hours=_positive(node, "clock_jump_hours")),
         plan_age=dt.timedelta(hours=_positive(node, "plan_age_hours")),
-        keep_verified_sets=_positive(node, "keep_verified_sets"),
     )
-    if limits.keep_verified_sets < 1:
-        raise node.fail("keep_verified_sets", "must be 1 or more: the last good copy is never deleted")
     node.done()
     return limits
 

@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import psycopg
 
@@ -20,13 +20,24 @@ class ServicesError(Exception):
     """A service is not configured; the message names the variable."""
 
 
+class BackupStore(Protocol):
+    """include.backup.store.Store, as far as it is needed here."""
+
+    @property
+    def client(self) -> Any: ...
+    @property
+    def bucket(self) -> str: ...
+    @property
+    def prefix(self) -> str: ...
+
+
 @dataclass(frozen=True)
 class Services:
     """A service that is not there is None; rules that need it are skipped and say so.
 
     s3: boto3 client of the lake. offsite: of the off-site store. sql: runs one statement in Dremio. airflow: opens
     Airflow's metadata database. clean_airflow: runs `airflow db clean` up to a time. airflow_logs: the folder of its
-    task logs. elasticsearch: an httpx client whose base URL is the cluster.
+    task logs. elasticsearch: an httpx client whose base URL is the cluster. backups: where backup sets lie.
     """
 
     ledger: Connect
@@ -38,6 +49,7 @@ class Services:
     clean_airflow: Callable[[str], None] | None = None
     airflow_logs: Path | None = None
     elasticsearch: Any = None
+    backups: BackupStore | None = None
 
     def missing(self, names: Sequence[str]) -> list[str]:
         return [name for name in names if getattr(self, name) is None]
@@ -87,6 +99,16 @@ def _dremio(environment: Mapping[str, str]) -> Sql | None:
     return lambda statement: client.query(statement, timeout=3600)
 
 
+def backup_store() -> BackupStore | None:
+    """Where include/backup.yaml says that backups lie; None where its connection does not exist."""
+    import yaml
+
+    from include.backup import settings
+
+    declared = yaml.safe_load(settings.FILE.read_text(encoding="utf-8"))["store"]
+    return settings.store(declared) if settings.connection(declared["connection"]) else None
+
+
 def from_environment(environment: Mapping[str, str] = os.environ) -> Services:
     """What `python -m embedded env` prints, or the same names for a cluster. Raises ServicesError."""
     dsn = environment.get("LAKEHOUSE_LEDGER_DATABASE_URL", "")
@@ -111,4 +133,5 @@ def from_environment(environment: Mapping[str, str] = os.environ) -> Services:
         offsite=store("OFFSITE"),
         sql=_dremio(environment),
         airflow=connector(airflow) if airflow else None,
+        backups=backup_store(),
     )

@@ -17,7 +17,7 @@ from include.retention import apply as application
 from include.retention import plan as plans
 from include.retention import report, rules
 from include.retention.model import RetentionError
-from include.retention.services import Connect, Services, connector
+from include.retention.services import Connect, Services, backup_store, connector
 from include.task_groups.run import LEDGER, holder
 from include.task_groups.verify import DREMIO
 
@@ -118,6 +118,7 @@ def services() -> Services:
         clean_airflow=_clean,
         airflow_logs=_logs(),
         elasticsearch=_elasticsearch(),
+        backups=backup_store(),
     )
 
 

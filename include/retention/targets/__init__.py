@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from include.retention.model import Target
 from include.retention.targets.airflow import Logs, Metadata
+from include.retention.targets.backups import BackupLog, BackupSets
 from include.retention.targets.bronze import Bronze
 from include.retention.targets.change_log import ChangeLog
 from include.retention.targets.elasticsearch import Indices
@@ -13,6 +14,8 @@ from include.retention.targets.query_jobs import QueryJobs
 from include.retention.targets.stored import Prefix, Uploads
 
 _ALL: tuple[type[Target], ...] = (
+    BackupSets,
+    BackupLog,
     Bronze,
     Snapshots,
     Orphans,

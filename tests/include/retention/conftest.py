@@ -46,7 +46,7 @@ def declare(tmp_path: Path) -> Declare:
     """Rules from a file: limits that a test does not care about are wide."""
 
     def write(text: str, **limits: int) -> rules.Rules:
-        wide = {"clock_skew_seconds": 3600, "clock_jump_hours": 10000, "plan_age_hours": 72, "keep_verified_sets": 3}
+        wide = {"clock_skew_seconds": 3600, "clock_jump_hours": 10000, "plan_age_hours": 72}
         file = tmp_path / "retention.yaml"
         lines = [f"  {name}: {value}" for name, value in {**wide, **limits}.items()]
         file.write_text("limits:\n" + "\n".join(lines) + "\nrules:\n" + text)

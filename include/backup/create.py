@@ -6,8 +6,8 @@ import datetime as dt
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from include.backup import dremio, elasticsearch, postgres, versions
 from include.backup import manifest as manifests
-from include.backup import postgres, versions
 from include.backup.errors import BackupError, ConfigurationError, DamagedError
 from include.backup.manifest import File, Manifest, Part
 from include.backup.programs import Programs
@@ -22,7 +22,10 @@ def parts(backup: Backup) -> tuple[list[str], dict[str, str]]:
     made = [POSTGRES + name for name in backup.instances] + [versions.PART]
     skipped = {}
     for name, login in backup.optional.items():
-        skipped[name] = "there is no such connection" if login is None else "not supported by this version"
+        if login is None:
+            skipped[name] = "its connection does not exist here"
+        else:
+            made.append(name)
     return made, skipped
 
 
@@ -64,6 +67,11 @@ def _maker(
         return lambda writer, files: postgres.part(writer, files, instance, programs, _parent(backup, writer, name))
     if name == versions.PART:
         return lambda writer, files: versions.part(writer, files, backup, programs)
+    login = backup.optional.get(name)
+    if name == dremio.PART and login is not None:
+        return lambda writer, files: dremio.part(writer, files, login)
+    if name == elasticsearch.PART and login is not None:
+        return lambda writer, files: elasticsearch.part(writer.set_id, login)
     raise ConfigurationError(f"there is no part {name!r}; there are {', '.join(parts(backup)[0])}")
 
 

@@ -82,6 +82,13 @@ airflow: $(VENVS)/embedded/.installed ## Run any airflow command on the platform
 export-dashboards: setup ## Take changes made in Superset's pages into include/platform/superset
 	@eval "$$($(EMBEDDED)/python -m embedded env)"; PYTHONPATH=.:plugins $(AIRFLOW)/python -m include.reconcile.superset.export
 
+.PHONY: plan apply drift
+plan: $(VENVS)/embedded/.installed ## Show what differs from include/platform and include/pipelines, change nothing (ARGS="--service dremio")
+apply: $(VENVS)/embedded/.installed ## Make the platform what is declared (ARGS="--prune")
+drift: $(VENVS)/embedded/.installed ## Fail where somebody changed the platform by hand
+plan apply drift:
+	@$(EMBEDDED)/python -m embedded.reconcile_command $@ $(ARGS)
+
 .PHONY: down
 down: $(VENVS)/embedded/.installed ## Stop everything; data is kept
 	@$(EMBEDDED)/python -m embedded down

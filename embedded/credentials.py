@@ -54,6 +54,7 @@ class Secrets:
     airflow: str = _made_by(_password)
     superset: str = _made_by(_password)
     backup: str = _made_by(_password)
+    postgres_administrator: str = _made_by(_password)
 
     s3_access_key: str = _made_by(_key_id)
     s3_secret_key: str = _made_by(_hex(20))
@@ -81,6 +82,12 @@ class Secrets:
     # Seals the backups: keep a copy elsewhere, without it no backup can be read.
     backup_key: str = _made_by(_fernet)
     alerts_token: str = _made_by(_hex(16))
+
+    # Logins of include/platform/policy.yaml, one a role, the same in every service.
+    login_administrator: str = _made_by(_password)
+    login_engineer: str = _made_by(_password)
+    login_analyst: str = _made_by(_password)
+    login_viewer: str = _made_by(_password)
 
     airflow_admin_password: str = _made_by(_password)
     airflow_jwt_secret: str = _made_by(_hex(64))

@@ -13,7 +13,16 @@ from embedded.credentials import Secrets
 from embedded.home import Home
 from embedded.object_store import PORT_NAMES, REGION, ObjectStore, object_store, offsite_store
 from embedded.ports import HOST
-from embedded.postgres import BACKUP, PLATFORM, SOURCE, SUPERUSER, PostgresServer, platform_server, source_server
+from embedded.postgres import (
+    ADMINISTRATOR,
+    BACKUP,
+    PLATFORM,
+    SOURCE,
+    SUPERUSER,
+    PostgresServer,
+    platform_server,
+    source_server,
+)
 
 REPLICATION = "replication"
 SQL = "sql"
@@ -84,6 +93,7 @@ class Endpoints:
         """What this stack puts in place of the values of `airflow_settings.yaml`, by connection id."""
         secret, store, offsite = self.secrets, self.object_store, self.offsite_store
         s3 = {"login": store.access_key, "password": store.secret_key}
+        administrator = {"host": HOST, "login": ADMINISTRATOR, "password": secret.postgres_administrator}
         return {
             "airbyte": {
                 "host": self.airbyte_url,
@@ -111,6 +121,14 @@ class Endpoints:
                 "login": "lakehouse",
                 "password": secret.lakehouse,
             },
+            "lakehouse_admin": {"port": self.ports[PLATFORM], **administrator},
+            "retail_admin": {"port": self.ports[SOURCE], **administrator},
+            "airflow": {
+                "host": self.airflow_url,
+                "login": airflow.USER,
+                "password": secret.airflow_admin_password,
+            },
+            "logins": {"extra": self.logins()},
             "lake_s3": {**s3, "host": store.endpoint_url, "extra": {"endpoint_url": store.endpoint_url}},
             "lake_catalog": {**s3, "host": store.iceberg_uri, "extra": {"warehouse": store.warehouse}},
             "offsite_s3": {
@@ -160,6 +178,11 @@ class Endpoints:
         places["lakehouse"] = {"schema": "lakehouse", **places["lakehouse"]}
         connections = {f"AIRFLOW_CONN_{name.upper()}": json.dumps(place) for name, place in places.items()}
         return {**connections, "LAKEHOUSE_BACKUP_FERNET_KEY": self.secrets.airflow_fernet_key}
+
+    def logins(self) -> dict[str, str]:
+        """Passwords of the policy's members, by name: include/platform/policy.yaml."""
+        names = ("administrator", "engineer", "analyst", "viewer")
+        return {name: getattr(self.secrets, f"login_{name}") for name in names}
 
     def environment(self) -> dict[str, str]:
         """For a shell: `eval "$(python -m embedded env)"`. Contains credentials."""

@@ -27,6 +27,7 @@ from embedded.privileges import Way, choose
 from embedded.programs import Program
 
 SUPERUSER = "postgres"
+ADMINISTRATOR = "lakehouse_admin"  # makes the policy's roles and hands out rights
 SOURCE = "postgres-source"
 PLATFORM = "postgres-platform"
 
@@ -61,8 +62,11 @@ class PostgresError(Exception):
 
 @dataclass(frozen=True)
 class Role:
+    """`administrator`: may make databases and roles."""
+
     password: str = field(repr=False)
     replication: bool = False
+    administrator: bool = False
 
 
 @dataclass(frozen=True)
@@ -214,10 +218,11 @@ class PostgresServer:
         hashed = connection.pgconn.encrypt_password(role.password.encode(), name.encode(), b"scram-sha-256").decode()
         found = connection.execute("select 1 from pg_roles where rolname = %s", (name,)).fetchone()
         connection.execute(
-            sql.SQL("{} role {} login {} password {}").format(
+            sql.SQL("{} role {} login {} {} password {}").format(
                 sql.SQL("alter" if found else "create"),
                 sql.Identifier(name),
                 sql.SQL("replication" if role.replication else "noreplication"),
+                sql.SQL("createrole createdb" if role.administrator else "nocreaterole nocreatedb"),
                 sql.Literal(hashed),
             )
         )
@@ -228,6 +233,7 @@ def _backup_rights(databases: list[str]) -> tuple[str, ...]:
     return (
         f"grant pg_read_all_data, pg_monitor to {BACKUP}",
         f"grant execute on function pg_switch_wal() to {BACKUP}",
+        f"alter role {BACKUP} bypassrls",
         *(f"grant connect on database {name} to {BACKUP}" for name in databases),
     )
 
@@ -244,12 +250,14 @@ def source_server(home: Home, secrets: Secrets, port: int) -> PostgresServer:
                 "retail": Role(secrets.retail),
                 "airbyte": Role(secrets.airbyte, replication=True),
                 BACKUP: Role(secrets.backup, replication=True),
+                ADMINISTRATOR: Role(secrets.postgres_administrator, administrator=True),
             },
             databases={"retail": "retail"},
             statements={
                 "postgres": _backup_rights(["retail"]),
                 "retail": (
                     "create schema if not exists retail authorization retail",
+                    f"grant retail to {ADMINISTRATOR}",
                     "grant connect on database retail to airbyte",
                     # The cursor is lowered to the oldest transaction open at the snapshot: others' start times count.
                     "grant pg_read_all_stats to airbyte",
@@ -269,8 +277,8 @@ def source_server(home: Home, secrets: Secrets, port: int) -> PostgresServer:
 
 
 def platform_server(home: Home, secrets: Secrets, port: int) -> PostgresServer:
-    """One database a service, each owned by a role of the same name."""
-    roles = {
+    """One database a service, each owned by a role of the same name; and who hands out rights on `lakehouse`."""
+    owners = {
         "lakehouse": Role(secrets.lakehouse),
         "replication": Role(secrets.replication),
         "sqlserver": Role(secrets.sqlserver),
@@ -283,9 +291,16 @@ def platform_server(home: Home, secrets: Secrets, port: int) -> PostgresServer:
         port,
         secrets.platform_superuser,
         Layout(
-            roles | {BACKUP: Role(secrets.backup, replication=True)},
-            {name: name for name in roles},
-            {"postgres": _backup_rights(list(roles))},
+            roles={
+                **owners,
+                BACKUP: Role(secrets.backup, replication=True),
+                ADMINISTRATOR: Role(secrets.postgres_administrator, administrator=True),
+            },
+            databases={name: name for name in owners},
+            statements={
+                "postgres": _backup_rights(list(owners)),
+                "lakehouse": (f"grant lakehouse to {ADMINISTRATOR}",),
+            },
         ),
         PLATFORM_SETTINGS,
         home.binaries,

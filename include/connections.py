@@ -16,13 +16,13 @@ _REFERENCE = re.compile(r"\{\{ *conn\.([a-z0-9_]+)\.([a-z_.]+) *\}\}")
 _FIELDS = ("host", "port", "login", "password", "schema")
 
 
-def dsn(conn_id: str) -> str:
-    """The libpq connection string of a `postgres` connection."""
+def dsn(conn_id: str, dbname: str | None = None) -> str:
+    """The libpq connection string of a `postgres` connection; `dbname`: another database of the same server."""
     conn = Connection.get(conn_id)
     return make_conninfo(
         host=conn.host or "",
         port=conn.port or 5432,
-        dbname=conn.schema or "",
+        dbname=dbname or conn.schema or "",
         user=conn.login or "",
         password=conn.password or "",
         connect_timeout=10,
@@ -30,9 +30,9 @@ def dsn(conn_id: str) -> str:
     )
 
 
-def connect(conn_id: str) -> psycopg.Connection[dict[str, Any]]:
+def connect(conn_id: str, dbname: str | None = None) -> psycopg.Connection[dict[str, Any]]:
     """A session whose rows are dictionaries; commits at the end of its `with` block."""
-    return psycopg.connect(dsn(conn_id), row_factory=psycopg.rows.dict_row)
+    return psycopg.connect(dsn(conn_id, dbname), row_factory=psycopg.rows.dict_row)
 
 
 def _field(conn_id: str, path: str) -> Any:

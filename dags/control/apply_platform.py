@@ -1,12 +1,14 @@
-"""Makes the platform what is declared: ledger, buckets, sources, Airbyte, Dremio, Superset. Deletes only when asked.
+"""Brings the platform to its declared state, service by service. Deletes only when asked.
 
 ## When
 By hand: after installing, and after a change in `include/platform` or `include/pipelines`. `plan_only` shows the
-difference; `prune` deletes what was made from declarations that are gone, and nothing else.
+difference; `prune` deletes what was made from declarations that are gone, and nothing else. The same in a terminal:
+`python -m include.reconcile plan|apply|drift`.
 
 ## Needs
-Connections `lakehouse`, `lake_s3`, `lake_catalog`, `airbyte`, `dremio`, `retail_source`, `retail_owner`, `superset`
-(without a host, or without that connection, there are no dashboards and that task says so).
+Connections `lakehouse`, `lakehouse_admin`, `lake_s3`, `lake_catalog`, `airbyte`, `dremio`, `airflow`, `logins`,
+`retail_source`, `retail_owner`, `retail_admin`; `superset` and `elasticsearch` where there are such: without them their
+tasks say that they are skipped.
 
 ## If it fails
 The red task names the object and the field. Mend the declaration or the connection and clear the task; whatever was
@@ -21,10 +23,7 @@ import datetime as dt
 from airflow.sdk import Param, chain, dag
 
 from include import defaults
-from include.specs import pipeline
 from include.task_groups import platform
-
-PIPELINES = [pipeline.load("retail")]
 
 
 @dag(
@@ -40,14 +39,7 @@ PIPELINES = [pipeline.load("retail")]
     **defaults.DAG_DEFAULTS,
 )
 def apply_platform():
-    chain(
-        platform.apply_ledger(),
-        platform.apply_object_store(),
-        platform.apply_sources(PIPELINES),
-        platform.apply_airbyte(PIPELINES),
-        platform.apply_dremio(),
-        platform.apply_superset(),
-    )
+    chain(*platform.apply_all())
 
 
 apply_platform()

@@ -4,7 +4,8 @@
 04:30 UTC, and by hand.
 
 ## Needs
-Connections `lakehouse`, `lake_s3`, `lake_catalog`, `airbyte`, `dremio`, `retail_source`, `superset`.
+Connections `lakehouse`, `lakehouse_admin`, `lake_s3`, `lake_catalog`, `airbyte`, `dremio`, `airflow`, `logins`,
+`retail_source`, `retail_owner`, `retail_admin`; `superset` and `elasticsearch` where there are such.
 
 ## If it fails
 A red task names the service and each object that differs, field by field. Somebody changed it by hand: take the change
@@ -20,10 +21,7 @@ import datetime as dt
 from airflow.sdk import CronDataIntervalTimetable, dag
 
 from include import defaults
-from include.specs import pipeline
 from include.task_groups import platform
-
-PIPELINES = [pipeline.load("retail")]
 
 
 @dag(
@@ -35,11 +33,7 @@ PIPELINES = [pipeline.load("retail")]
     **defaults.DAG_DEFAULTS,
 )
 def drift():
-    platform.drift_ledger()
-    platform.drift_object_store()
-    platform.drift_airbyte(PIPELINES)
-    platform.drift_dremio()
-    platform.drift_superset()
+    platform.drift_all()
 
 
 drift()

@@ -119,6 +119,7 @@ class Declaration:
     users: tuple[User, ...]
     roles: tuple[Role, ...]  # a role's members come before it
     grants: tuple[Grant, ...]
+    administrators: tuple[str, ...] = ()  # of the users above: members of ADMIN; the others of them are none
 
     @property
     def roots(self) -> frozenset[str]:

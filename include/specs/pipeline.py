@@ -151,6 +151,11 @@ def _check_speed(node: Node, pipeline: Pipeline) -> None:
         raise node.fail("speed.streams", f"names {', '.join(whole)}; a full refresh knows its deletes without a log")
 
 
+def load_all(folder: Path = PIPELINES) -> tuple[Pipeline, ...]:
+    """Every declared pipeline, by name. Raises SpecError naming file and field."""
+    return tuple(load(file.stem, folder) for file in sorted(folder.glob("*.yaml")))
+
+
 def load(name: str, folder: Path = PIPELINES) -> Pipeline:
     """Loads `<folder>/<name>.yaml`. Raises SpecError naming file and field."""
     node = read(folder / f"{name}.yaml")

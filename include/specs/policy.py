@@ -55,8 +55,7 @@ ACTIONS: Mapping[str, Mapping[str, Action]] = {
     "airflow": {
         "read_dags": Action("see DAGs, runs and tasks"),
         "read_logs": Action("read the logs of tasks", raw=True, needs="read_dags"),
-        "run_dags": Action("trigger, clear and backfill", needs="read_dags"),
-        "pause_dags": Action("switch DAGs on and off", needs="read_dags"),
+        "run_dags": Action("trigger, clear, backfill, switch on and off", needs="read_dags"),
         "manage_connections": Action("see and change connections, pools and variables", raw=True),
         "manage_users": Action("make and change users and roles"),
     },

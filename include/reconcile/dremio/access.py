@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from include.connections import resolve
 from include.reconcile.dremio.ownership import ROLE_MARK
 from include.reconcile.dremio.session import Session
 from include.reconcile.plan import Change, diff
 from include.specs.dremio import Grant, Path, Role, User
 from lakehouse_providers.dremio.administration import Grantee
+
+ADMIN = "ADMIN"
 
 
 def user(session: Session, wanted: User) -> None:
@@ -52,6 +56,17 @@ def _members(session: Session, wanted: Role, *, known: bool) -> None:
             Change("update", "members of role", wanted.name, lines),
             lambda: session.admin.change_members(wanted.name, add, remove),
         )
+
+
+def administrators(session: Session, users: Iterable[str], wanted: Iterable[str]) -> None:
+    """Of the declared users, exactly `wanted` are members of Dremio's own ADMIN; who else is, is left alone."""
+    there = {one.name: one for one in session.admin.members(ADMIN) if one.kind == "USER"}
+    add = [Grantee("USER", name) for name in sorted(set(wanted) - set(there))]
+    remove = [there[name] for name in sorted(set(there) & set(users) - set(wanted))]
+    if add or remove:
+        lines = tuple([f"+ user {one.name}" for one in add] + [f"- user {one.name}" for one in remove])
+        change = Change("update", "members of role", ADMIN, lines)
+        session.make(change, lambda: session.admin.change_members(ADMIN, add, remove))
 
 
 def grants(session: Session, path: Path, wanted: list[Grant]) -> None:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 from include.reconcile.dremio import access, catalog, ownership, pruning
+from include.reconcile.dremio.policy import with_policy
 from include.reconcile.dremio.reflections import reflection
 from include.reconcile.dremio.session import Session
 from include.reconcile.plan import Change
 from include.specs import dremio as spec
+from include.specs import policy as policies
 from include.specs.dremio import Declaration, Grant, Notes, Path
 from lakehouse_providers.dremio.hook import DremioHook
 
@@ -19,9 +22,13 @@ def run(hook: DremioHook, *, apply: bool, prune: bool = False, declaration: Decl
     `prune`: also deletes what was made from declarations that are gone. Running it again changes nothing, and goes on
     where a killed walk stopped. Raises SpecError, ApplyError, or ValueError naming file and field.
     """
-    state = declaration or spec.load()
+    state = declaration or with_policy(spec.load(), policies.load())
     with hook.client() as client:
         session = Session(client, apply)
+        if (state.roles or state.grants) and not session.admin.roles():
+            note = ("this edition has none; grants in PostgreSQL, S3 and Superset hold",)
+            session.changes.append(Change("await", "roles", "of the policy", note))
+            state = replace(state, roles=(), grants=(), administrators=())
         _walk(session, state, prune=prune)
     return session.changes
 
@@ -31,6 +38,8 @@ def _walk(session: Session, state: Declaration, *, prune: bool) -> None:
         access.user(session, user)
     for role in state.roles:
         access.role(session, role)
+    if state.roles:
+        access.administrators(session, [user.name for user in state.users], state.administrators)
     for source in state.sources:
         catalog.source(session, source)
     containers = [one for one in state.containers if len(one.path) == 1]

@@ -1,0 +1,1 @@
+"""Airflow's own roles and users, where its auth manager is FAB's."""

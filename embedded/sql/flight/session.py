@@ -171,8 +171,9 @@ def _first(headers: Mapping[str, Sequence[str]], name: str) -> str:
 
 
 def _basic(encoded: str) -> tuple[str, str]:
+    """Go's clients, and so ADBC's driver, leave the padding out."""
     try:
-        name, _, password = base64.b64decode(encoded, validate=True).decode().partition(":")
+        name, _, password = base64.b64decode(encoded + "=" * (-len(encoded) % 4), validate=True).decode().partition(":")
     except (binascii.Error, UnicodeDecodeError):
         raise LoginFailed from None
     return name, password

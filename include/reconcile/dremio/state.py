@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 
-from include.reconcile.dremio import access, catalog, ownership, pruning
+from include.reconcile.dremio import access, catalog, ownership, pruning, strays
 from include.reconcile.dremio.policy import with_policy
 from include.reconcile.dremio.reflections import reflection
 from include.reconcile.dremio.session import Session
@@ -33,13 +33,17 @@ def run(hook: DremioHook, *, apply: bool, prune: bool = False, declaration: Decl
     return session.changes
 
 
-def _walk(session: Session, state: Declaration, *, prune: bool) -> None:
+def _accounts(session: Session, state: Declaration) -> None:
     for user in state.users:
         access.user(session, user)
     for role in state.roles:
         access.role(session, role)
-    if state.roles:
+    if state.administrators:
         access.administrators(session, [user.name for user in state.users], state.administrators)
+
+
+def _walk(session: Session, state: Declaration, *, prune: bool) -> None:
+    _accounts(session, state)
     for source in state.sources:
         catalog.source(session, source)
     containers = [one for one in state.containers if len(one.path) == 1]
@@ -51,6 +55,8 @@ def _walk(session: Session, state: Declaration, *, prune: bool) -> None:
     _contents(session, state)
     for path, grants in _by_path(state.grants).items():
         access.grants(session, path, grants)
+    if state.administrators:
+        strays.run(session, state.grants)
     if prune:
         pruning.prune(session, declared, noted)
         pruning.roles(session, state)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import base64
 import datetime as dt
 import decimal
+import uuid
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -150,6 +152,17 @@ def test_a_wrong_password_and_wrong_tokens(server: SqlProcess, rpc: FlightClient
             plain.get_flight_info(
                 flight.FlightDescriptor.for_command(b"select 1"), flight.FlightCallOptions(headers=header)
             )
+
+
+def test_credentials_that_a_client_sends_without_padding(server: SqlProcess, client: Client) -> None:
+    """ADBC's driver does, whatever the length of name and password."""
+    for length in (1, 2, 3):
+        name = "unpadded"[:length] + uuid.uuid4().hex[:6]
+        client.http.post("/api/v3/user", json={"name": name, "password": "Password-123"}).raise_for_status()
+        encoded = base64.b64encode(f"{name}:Password-123".encode()).rstrip(b"=")
+        options = flight.FlightCallOptions(headers=[(b"authorization", b"Basic " + encoded)])
+        plain = flight.connect(("127.0.0.1", server.flight_port))
+        assert plain.get_flight_info(flight.FlightDescriptor.for_command(b"select 1"), options) is not None
 
 
 def test_personal_and_login_tokens(server: SqlProcess, client: Client) -> None:

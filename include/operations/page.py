@@ -18,7 +18,7 @@ from jinja2 import Environment, FileSystemLoader, select_autoescape
 from starlette.concurrency import run_in_threadpool
 
 from include import connections
-from include.operations import state
+from include.operations import proof, state
 from include.paths import PIPELINES
 from include.specs import pipeline
 from include.task_groups.run import LEDGER
@@ -78,14 +78,16 @@ def render() -> str:
     """The page of every declared pipeline, or what keeps it from being shown."""
     states: list[state.State] = []
     problem = None
+    backups: proof.Proof | None = None
     try:
         with connections.connect(LEDGER) as conn:
             states = [state.read(conn, declared) for declared in pipelines()]
+            backups = proof.read(conn)
     except psycopg.errors.UndefinedTable:
         problem = "The ledger is empty: run apply_platform."
     except psycopg.OperationalError as error:
         problem = f"The ledger does not answer; check the Airflow connection `{LEDGER}` ({type(error).__name__})."
-    return _templates.get_template("page.html").render(states=states, problem=problem)
+    return _templates.get_template("page.html").render(states=states, backups=backups, problem=problem)
 
 
 def application(prefix: str) -> FastAPI:

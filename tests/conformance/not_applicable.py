@@ -71,6 +71,7 @@ NOT_APPLICABLE: dict[str, str] = {
     "BaseCatalogIntegrationValidation": "dbt-dremio has no catalog integrations",
     "CatalogRelationTypes": MATERIALIZED_VIEW,
     "BaseTableMaterialization": BARE_SCHEMA,
+    "BaseConcurrency": BARE_SCHEMA,
     "BaseSnapshotEphemeralHardDeletes": BARE_SCHEMA,
     **dict.fromkeys(
         ("BaseCachingUppercaseModel", "BaseSimpleCopyUppercase"),

@@ -5,6 +5,7 @@ SHELL := /bin/bash
 .DELETE_ON_ERROR:
 
 SCALE ?= default
+RATE ?= 50
 MINUTES ?= 60
 PYTEST_ARGS ?=
 DBT_PROJECT := dbt/lakehouse
@@ -69,6 +70,10 @@ status: $(VENVS)/embedded/.installed ## Show what runs, where, and how to sign i
 .PHONY: logs
 logs: $(VENVS)/embedded/.installed ## Show the newest log lines of every service (SERVICE=name for one)
 	@$(EMBEDDED)/python -m embedded logs $(SERVICE)
+
+.PHONY: traffic
+traffic: $(VENVS)/embedded/.installed ## Change the running platform's source as its tills do, RATE changes a second, until ^C
+	@$(EMBEDDED)/python -m embedded demo-traffic --rate $(RATE)
 
 .PHONY: env
 env: $(VENVS)/embedded/.installed ## Print addresses and credentials for a shell: eval "$$(make -s env)" (NAME=variable for one value)

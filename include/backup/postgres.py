@@ -76,7 +76,7 @@ def part(
             f"was {parent.facts['system']}): restored or exchanged; make a full set (`create --full`)"
         )
     with writer.file(name, BASE, files) as base:
-        listed = _base_backup(instance, programs, base, _parent_manifest(writer, parent))
+        listed = base_backup(instance, programs, base, _parent_manifest(writer, parent))
     with writer.file(name, MANIFEST, files) as copy:
         copy.write(listed)
     span = json.loads(listed)["WAL-Ranges"][-1]
@@ -101,7 +101,7 @@ def _parent_manifest(writer: SetWriter, parent: Part | None) -> bytes | None:
     return open_file(writer.store, writer.key, parent.file(MANIFEST)).read() if parent else None
 
 
-def _base_backup(instance: Instance, programs: Programs, writer: FileWriter, parent: bytes | None) -> bytes:
+def base_backup(instance: Instance, programs: Programs, writer: FileWriter, parent: bytes | None) -> bytes:
     """Streams the backup into the set; gives its own manifest, the last file in it."""
     argv = [
         programs.path("pg_basebackup"),
@@ -167,7 +167,7 @@ def _at_point(
     with quiescent(instance) as point:
         found = {name: hashes(session) for name, session in point.sessions.items()}
         for name in point.sessions:
-            _dump(writer, files, part_name, instance, programs, point, name)
+            dump(writer, files, part_name, instance, programs, point, name)
     with writer.file(part_name, GLOBALS, files) as file:
         # Without the roles' password hashes: a dump is what people pass around.
         file.write(
@@ -180,7 +180,7 @@ def _at_point(
     return {"lsn": point.lsn, "databases": found}
 
 
-def _dump(
+def dump(
     writer: SetWriter,
     files: list[File],
     part_name: str,

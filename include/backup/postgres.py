@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import json
 import subprocess
 import tarfile
@@ -49,16 +51,50 @@ def identity(instance: Instance) -> Identity:
     return Identity(*row)
 
 
-class _Tee:
-    """Reads from the program, and hands everything on to the set as it passes."""
+class _Members:
+    """Follows a tar stream from header to header as it passes, and keeps the one small file that is wanted.
 
-    def __init__(self, source: IO[bytes], writer: FileWriter) -> None:
-        self._source, self._writer = source, writer
+    `tarfile` would copy everything it skips; a base backup is all of what is to be skipped.
+    """
 
-    def read(self, size: int) -> bytes:
-        data = self._source.read(size)
-        self._writer.write(data)
-        return data
+    def __init__(self, wanted: str) -> None:
+        self._wanted, self._head, self._skip, self._take = wanted.encode(), b"", 0, 0
+        self._found, self._ended = bytearray(), False
+
+    def feed(self, data: memoryview) -> None:
+        at = 0
+        while at < len(data) and not self._ended:
+            if self._take or self._skip:
+                length = min(len(data) - at, self._take or self._skip)
+                if self._take:
+                    self._found += data[at : at + length]
+                    self._take -= length
+                else:
+                    self._skip -= length
+            else:
+                length = min(len(data) - at, tarfile.BLOCKSIZE - len(self._head))
+                self._head += data[at : at + length]
+                if len(self._head) == tarfile.BLOCKSIZE:
+                    self._header(self._head)
+                    self._head = b""
+            at += length
+
+    def _header(self, head: bytes) -> None:
+        if not any(head):
+            self._ended = True
+            return
+        member = tarfile.TarInfo.frombuf(head, "utf-8", "surrogateescape")
+        padded = -(-member.size // tarfile.BLOCKSIZE) * tarfile.BLOCKSIZE if member.isreg() else 0
+        if head[:100].rstrip(b"\0") == self._wanted:
+            self._take, self._skip = member.size, padded - member.size
+        else:
+            self._skip = padded
+
+    def result(self) -> bytes:
+        """Raises tarfile.TarError when the archive did not end, or did not hold the file."""
+        if not self._ended or not self._found:
+            raise tarfile.ReadError(f"the archive ended early, or holds no {self._wanted.decode()}")
+        return bytes(self._found)
 
 
 def part(
@@ -117,16 +153,12 @@ def base_backup(instance: Instance, programs: Programs, writer: FileWriter, pare
 
 
 def _watch(source: IO[bytes], writer: FileWriter) -> bytes:
-    found = b""
-    tee = _Tee(source, writer)
-    with tarfile.open(fileobj=tee, mode="r|", bufsize=_PIPE) as archive:  # type: ignore[call-overload]
-        for member in archive:
-            if member.name == MANIFEST:
-                stream = archive.extractfile(member)
-                found = stream.read() if stream else b""
-    while tee.read(_PIPE):
-        pass
-    return found
+    """Hands everything on to the set; gives the server's own manifest, the last file of the archive."""
+    members = _Members(MANIFEST)
+    while view := writer.fill(source):
+        members.feed(view)
+        view.release()
+    return members.result()
 
 
 def _stream(argv: list[str], instance: Instance, consume: Callable[[IO[bytes]], bytes]) -> bytes:
@@ -142,6 +174,8 @@ def _stream(argv: list[str], instance: Instance, consume: Callable[[IO[bytes]], 
             bufsize=0,
         )
         assert process.stdout is not None
+        with contextlib.suppress(OSError):  # more than root's limit for others
+            fcntl.fcntl(process.stdout, fcntl.F_SETPIPE_SZ, _PIPE)
         failed: Exception | None = None
         result = b""
         try:
@@ -201,8 +235,8 @@ def dump(
 
     def copy(source: IO[bytes]) -> bytes:
         with writer.file(part_name, dump_name(database), files) as file:
-            while data := source.read(_PIPE):
-                file.write(data)
+            while view := file.fill(source):
+                view.release()
         return b""
 
     _stream(argv, instance, copy)

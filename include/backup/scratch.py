@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import re
 import shutil
 import signal
@@ -62,14 +63,14 @@ def fetch_base(
     """The data folder of the chain's last set, checked file by file. Raises DamagedError, and ServerError for another
     major version than the programs'.
     """
-    folders = []
     for manifest in manifests:
-        found = manifest.parts[part]
-        check_version(programs, int(found.facts["major"]), f"the backup of {part} in set {manifest.set_id}")
-        place = folder / f"base-{manifest.set_id}"
-        _unpack(store, key, found, place)
+        major = int(manifest.parts[part].facts["major"])
+        check_version(programs, major, f"the backup of {part} in set {manifest.set_id}")
+    folders = [folder / f"base-{manifest.set_id}" for manifest in manifests]
+    for manifest, place in zip(manifests, folders, strict=True):
+        with _room(folder):
+            _unpack(store, key, manifest.parts[part], place)
         _verify(programs, place)
-        folders.append(place)
     data = folder / "data"
     if len(folders) == 1:
         folders[0].rename(data)
@@ -81,6 +82,19 @@ def fetch_base(
     data.chmod(0o700)
     reach("restore.after_fetch")
     return data
+
+
+@contextmanager
+def _room(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        raise ServerError(
+            f"no room to restore in {folder}: {error.strerror}. Set TMPDIR, or the restore's folder, to a "
+            "larger file system"
+        ) from error
 
 
 def _unpack(store: Store, key: Key, part: Part, folder: Path) -> None:
@@ -123,7 +137,8 @@ def fetch_wal(store: Store, key: Key, part: Part, folder: Path, until: int | Non
         name = wal.segment_name(timeline, lsn)
         if name not in archive.whole:
             break
-        (folder / name).write_bytes(wal.fetch(store, key, system, name))
+        with _room(folder):
+            (folder / name).write_bytes(wal.fetch(store, key, system, name))
         lsn += wal.SIZE
     name = wal.segment_name(timeline, lsn)
     if (until is None or lsn <= until) and name in archive.partial:

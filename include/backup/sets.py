@@ -8,7 +8,7 @@ import os
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Any
+from typing import IO, Any
 
 from include.backup import manifest as manifests
 from include.backup.errors import BackupError, DamagedError, ExistsError
@@ -35,33 +35,50 @@ class FileWriter:
 
     def __init__(self, store: Store, key: Key, prefix: str, place: str, name: str) -> None:
         self._store, self._key, self._prefix, self._place, self._name = store, key, prefix, place, name
-        self._salt, self._buffer, self._size, self._number = os.urandom(16), bytearray(), 0, 0
+        self._salt, self._size, self._number = os.urandom(16), 0, 0
+        self._buffer, self._filled = bytearray(SEGMENT), 0
         self._pool = ThreadPoolExecutor(IN_FLIGHT)
         self._sent: deque[Future[Segment]] = deque()
         self._segments: list[Segment] = []
 
     def write(self, data: bytes) -> int:
-        self._buffer += data
-        # The last segment says that it is the last, so one is always held back.
-        while len(self._buffer) > SEGMENT:
-            self._send(bytes(memoryview(self._buffer)[:SEGMENT]), final=False)
-            del self._buffer[:SEGMENT]
+        rest = memoryview(data)
+        while rest:
+            self._flush()
+            length = min(len(rest), SEGMENT - self._filled)
+            self._buffer[self._filled : self._filled + length] = rest[:length]
+            self._filled, rest = self._filled + length, rest[length:]
         return len(data)
 
-    def _send(self, data: bytes, *, final: bool) -> None:
+    def fill(self, source: IO[bytes]) -> memoryview:
+        """Takes what the program has to say now, without a copy; a view of that, empty at the end."""
+        self._flush()
+        with memoryview(self._buffer) as whole:
+            length = source.readinto(whole[self._filled :])  # type: ignore[attr-defined]
+            view = whole[self._filled : self._filled + length]
+        self._filled += length
+        return view
+
+    def _flush(self) -> None:
+        # The last segment says that it is the last: a full one waits for whether something follows.
+        if self._filled == SEGMENT:
+            self._send(self._buffer, final=False)
+            self._buffer, self._filled = bytearray(SEGMENT), 0
+
+    def _send(self, data: bytes | bytearray, *, final: bool) -> None:
         while len(self._sent) >= IN_FLIGHT:
             self._segments.append(self._sent.popleft().result())
         number, self._number, self._size = self._number, self._number + 1, self._size + len(data)
         self._sent.append(self._pool.submit(self._put, number, data, final))
         reach("backup.between_segments")
 
-    def _put(self, number: int, data: bytes, final: bool) -> Segment:
+    def _put(self, number: int, data: bytes | bytearray, final: bool) -> Segment:
         blob = seal(self._key, self._place, self._salt, number, data, final=final)
         key = f"{self._prefix}{self._salt.hex()[:8]}-{number:06d}"
         return Segment(key, len(blob), self._store.put(key, blob))
 
     def close(self) -> File:
-        self._send(bytes(self._buffer), final=True)
+        self._send(bytes(memoryview(self._buffer)[: self._filled]), final=True)
         self._segments += [future.result() for future in self._sent]
         self._pool.shutdown()
         return File(self._name, self._place, self._size, tuple(self._segments))

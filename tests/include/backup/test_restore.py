@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import random
+import subprocess
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -219,3 +221,20 @@ def test_a_server_that_is_away_or_of_another_version_is_named(source: Instance, 
     for other in (programs.major - 1, programs.major + 1):
         with pytest.raises(ServerError, match=f"is PostgreSQL {other}, the programs .* are {programs.major}"):
             check_version(programs, other, "the server")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may mount a small file system")
+def test_a_full_disk_is_told_and_nothing_is_left_half_restored(
+    kept: tuple[Backup, Manifest], programs: Programs, tmp_path: Path
+) -> None:
+    backup, made = kept
+    small = tmp_path / "small"
+    small.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", str(small)], check=True)
+    try:
+        planned = restore.plan(backup, "source", made.set_id, Target(), small / "data")
+        with pytest.raises(ServerError, match=r"no room to restore in .* Set TMPDIR"):
+            restore.apply(backup, programs, planned.plan_id)
+        assert not (small / "data").exists()
+    finally:
+        subprocess.run(["umount", str(small)], check=True)

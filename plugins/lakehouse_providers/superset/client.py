@@ -151,6 +151,22 @@ class SupersetClient:
         except errors.SupersetNotFoundError:
             return
 
+    # Roles
+
+    def permissions(self) -> dict[tuple[str, str], int]:
+        """Every permission and what it is on, with the id of the pair."""
+        found = self.items("security/permissions-resources")
+        return {(one["permission"]["name"], one["view_menu"]["name"]): int(one["id"]) for one in found}
+
+    def role_permissions(self, role_id: int) -> set[tuple[str, str]]:
+        found = self.call(Call("GET", f"{SECURITY}/roles/{role_id}/permissions/"))["result"]
+        return {(one["permission_name"], one["view_menu_name"]) for one in found}
+
+    def set_role_permissions(self, role_id: int, pairs: Sequence[int]) -> None:
+        """Replaces them all."""
+        body = {"permission_view_menu_ids": list(pairs)}
+        self.response(Call("POST", f"{SECURITY}/roles/{role_id}/permissions", json=body))
+
     # Assets
 
     def export_assets(self) -> dict[str, str]:

@@ -130,7 +130,7 @@ test-airflow: setup $(TESTS_INSTALLED) ## Run the tests of the DAGs, include and
 	$(if $(AIRFLOW_TESTS),@$(AIRFLOW)/python -m pytest $(AIRFLOW_TESTS) -m "not faults" $(PYTEST_ARGS))
 
 .PHONY: test-platform
-test-platform: setup ## Run the end-to-end tests; they start a platform of their own
+test-platform: setup $(VENVS)/clients/.installed ## Run the end-to-end tests; they start a platform of their own
 	$(if $(PLATFORM_TESTS),$(EMBEDDED)/python -m pytest $(PLATFORM_TESTS) -m "not faults" $(PYTEST_ARGS))
 
 .PHONY: test-faults

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 from typing import Any
+
+from flask_babel import gettext  # type: ignore[import-not-found,import-untyped]  # all of these: in Superset's venv
+from superset.errors import ErrorLevel, SupersetError, SupersetErrorType  # type: ignore[import-not-found]
+from superset.exceptions import SupersetSecurityException  # type: ignore[import-not-found]
+from superset.security.manager import SupersetSecurityManager  # type: ignore[import-not-found]
 
 _FOLDER = Path(os.environ["SUPERSET_HOME"])
 
@@ -47,3 +53,76 @@ CACHE_CONFIG = DATA_CACHE_CONFIG = _cache("data", DAY)
 STORE_CACHE_KEYS_IN_METADATA_DB = True
 FILTER_STATE_CACHE_CONFIG = _cache("filters", 90 * DAY)
 EXPLORE_FORM_DATA_CACHE_CONFIG = _cache("explore", 7 * DAY)
+
+
+class LakehouseSecurityManager(SupersetSecurityManager):  # type: ignore[misc]
+    """Whoever may look at dashboards and not explore gets the answers to their charts and filters, and to nothing else.
+
+    Superset lets them ask the dataset of a chart on their dashboard for any column: it compares what is asked with what
+    is shown for its guests alone.
+    """
+
+    def raise_for_access(self, *args: Any, **kwargs: Any) -> None:
+        super().raise_for_access(*args, **kwargs)
+        query_context = kwargs.get("query_context")
+        if query_context is None or self.can_access("can_explore", "Superset") or _is_shown(query_context):
+            return
+        raise SupersetSecurityException(
+            SupersetError(
+                error_type=SupersetErrorType.DASHBOARD_SECURITY_ACCESS_ERROR,
+                message=gettext("You may look at this dashboard's charts, and not query their dataset"),
+                level=ErrorLevel.WARNING,
+            )
+        )
+
+
+def _is_shown(query_context: Any) -> bool:
+    form_data = query_context.form_data or {}
+    if form_data.get("type") == "NATIVE_FILTER":
+        return _fills_filter(query_context, form_data)
+    return _draws_chart(query_context, form_data)
+
+
+def _draws_chart(query_context: Any, form_data: dict[str, Any]) -> bool:
+    """It asks for the columns and metrics of that very chart, filtered by nothing but values."""
+    from superset.extensions import db  # type: ignore[import-not-found]
+    from superset.models.slice import Slice  # type: ignore[import-not-found]
+
+    chart = db.session.query(Slice).filter_by(id=form_data.get("slice_id")).one_or_none()
+    if chart is None or chart.datasource_id != query_context.datasource.id:
+        return False
+    stored = json.loads(chart.query_context or "{}").get("queries") or []
+    shown = {_named(one) for query in stored for key in ("columns", "metrics") for one in query.get(key) or []}
+    words = {(query.get("extras") or {}).get(key) or "" for query in stored for key in ("where", "having")} | {""}
+    return all(
+        {_named(one) for one in [*(query.columns or []), *(query.metrics or [])]} <= shown
+        and {query.extras.get(key) or "" for key in ("where", "having")} <= words
+        for query in query_context.queries
+    )
+
+
+def _named(asked: Any) -> str:
+    """A column or metric by name; one written as SQL, by all of its words."""
+    if isinstance(asked, dict):
+        return json.dumps({key: asked.get(key) for key in ("sqlExpression", "column", "aggregate")}, sort_keys=True)
+    return str(asked)
+
+
+def _fills_filter(query_context: Any, form_data: dict[str, Any]) -> bool:
+    """It asks for the values of that very filter's own column."""
+    from superset.extensions import db  # type: ignore[import-not-found]
+    from superset.models.dashboard import Dashboard  # type: ignore[import-not-found]
+
+    found = db.session.query(Dashboard).filter_by(id=form_data.get("dashboardId")).one_or_none()
+    filters = (found.params_dict if found else {}).get("native_filter_configuration") or []
+    columns = {
+        target["column"]["name"]
+        for one in filters
+        if one.get("id") == form_data.get("native_filter_id")
+        for target in one.get("targets") or []
+        if target.get("column")
+    }
+    return all(set(query.columns or []) <= columns and not query.metrics for query in query_context.queries)
+
+
+CUSTOM_SECURITY_MANAGER = LakehouseSecurityManager

@@ -17,7 +17,7 @@ from include import connections, ledger, speed
 from include.paths import PLATFORM
 from include.reconcile import airbyte, airflow, capture, dremio, elasticsearch, postgres, s3, superset
 from include.reconcile.plan import Change
-from include.specs import pipeline
+from include.specs import pipeline, policy
 from lakehouse_providers.airbyte.hook import AirbyteSyncHook
 from lakehouse_providers.dremio.hook import DremioHook
 from lakehouse_providers.superset.hook import SupersetHook
@@ -45,11 +45,11 @@ class Step:
 
     def changes(self, options: Options) -> list[Change]:
         """Raises SpecError, ApplyError, or what the service's client raises."""
-        reason = _absent(self.optional) if self.optional else ""
+        reason = absent(self.optional) if self.optional else ""
         return [Change("await", "service", self.name, (f"skipped: {reason}",))] if reason else self.run(options)
 
 
-def _absent(conn_id: str) -> str:
+def absent(conn_id: str) -> str:
     """Why there is no such service here; "" where there is."""
     try:
         conn = Connection.get(conn_id)
@@ -89,8 +89,10 @@ def _airbyte(options: Options) -> list[Change]:
 
 
 def _superset(options: Options) -> list[Change]:
+    assets = superset.load()
     with SupersetHook(SUPERSET).client() as client:
-        return superset.run(client, apply=options.apply, prune=options.prune)
+        changes = superset.run(client, apply=options.apply, prune=options.prune, assets=assets)
+        return changes + superset.access.run(client, policy.load(), assets, apply=options.apply)
 
 
 STEPS: tuple[Step, ...] = (

@@ -4,26 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from airflow.sdk import BaseHook, get_current_context, task
-from airflow.sdk.exceptions import AirflowNotFoundException
+from airflow.sdk import get_current_context, task
 
 from include import connections, dashboards, ledger
 from include.publication import datasets
+from include.reconcile.steps import SUPERSET, absent
 from include.specs.pipeline import Pipeline
 from include.task_groups.run import LEDGER
 from lakehouse_providers.superset.hook import SupersetHook
-
-SUPERSET = "superset"
-
-
-def absent() -> str:
-    """Why there are no dashboards here; "" where there are."""
-    try:
-        connection = BaseHook.get_connection(SUPERSET)
-    except AirflowNotFoundException:
-        return f"there is no connection `{SUPERSET}`"
-    return "" if (connection.host or "").strip() else f"the connection `{SUPERSET}` has no host"
-
 
 def warm(pipeline: Pipeline) -> Any:
     @task(task_id="warm_dashboards", retries=2)
@@ -32,7 +20,7 @@ def warm(pipeline: Pipeline) -> Any:
 
         After the receipt, and noted there: what is published stays published when Superset is down.
         """
-        reason = absent()
+        reason = absent(SUPERSET)
         if reason:
             facts: dict[str, Any] = {"skipped": reason}
         else:

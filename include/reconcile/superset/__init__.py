@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from include.reconcile.superset.export import export
+from include.reconcile.superset import access
+from include.reconcile.superset.assets import load
 from include.reconcile.superset.state import run
 
-__all__ = ["export", "run"]
+__all__ = ["access", "load", "run"]

@@ -10,6 +10,8 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from airflow.sdk.exceptions import AirflowNotFoundException
+
 from include import connections
 from include.publication import SPACE
 from include.reconcile.plan import ApplyError, Change
@@ -237,7 +239,12 @@ def _layer(dataset: Asset) -> str:
 def _member(walk: _Walk, member: Member) -> None:
     """The user, its one role, and whether the password still opens a session."""
     role = title(walk.policy, member.role)
-    password = str(connections.resolve(member.password))
+    try:
+        password = str(connections.resolve(member.password))
+    except AirflowNotFoundException:
+        lacking = ", ".join(sorted(connections.references(member.password)))
+        walk.changes.append(Change("await", "user", member.name, (f"there is no connection {lacking}",)))
+        return
     there = next((one for one in walk.client.items("security/users") if one["username"] == member.name), None)
     if there is None:
         body = {

@@ -1,0 +1,140 @@
+"""Looks at pages with a real browser: run by a Python that has Playwright, with a job as JSON on its input.
+
+The job: url, user, password, folder (for screenshots), chromium (its program), and steps, each {"do": name, ...}. The
+answer is JSON: what each step saw. Playwright lives in a venv of its own, so tests start this and read its answer.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+from playwright.sync_api import Page, Response, sync_playwright
+
+ARGUMENTS = (
+    *("--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--disable-background-networking"),
+    *("--disable-component-update", "--disable-sync", "--no-first-run"),
+)
+PATIENCE = 180_000  # milliseconds; a busy machine takes many times what an idle one does
+# Nothing turns any more, and each chart is drawn or says why not.
+SETTLED = """(charts) => document.querySelectorAll('[data-test="loading-indicator"], .loading').length === 0
+    && document.querySelectorAll('.dashboard-component-chart-holder').length >= charts"""
+FAULTS = '[data-test="chart-error"], .ant-alert-error, [data-test="error-message"], .error-boundary'
+
+
+class Visit:
+    """One signed-in browser."""
+
+    def __init__(self, page: Page, job: dict[str, Any]) -> None:
+        self.page, self.job = page, job
+        self.answers: list[dict[str, Any]] = []
+        page.on("response", self._note)
+
+    def _note(self, response: Response) -> None:
+        if "/api/v1/chart/data" not in response.url:
+            return
+        asked = response.request.post_data_json or {}
+        form = asked.get("form_data") or {}
+        body: dict[str, Any] = response.json() if response.ok else {}
+        results = body.get("result") or []
+        self.answers.append(
+            {
+                "chart": form.get("slice_id"),
+                "status": response.status,
+                "cached": bool(results) and all(one.get("is_cached") for one in results),
+                "errors": [one["error"] for one in results if one.get("error")],
+                "data": results[0].get("data") if results else None,
+            }
+        )
+
+    def shot(self, name: str) -> None:
+        self.page.screenshot(path=f"{self.job['folder']}/{name}.png", full_page=True)
+
+    def sign_in(self, step: dict[str, Any]) -> dict[str, Any]:
+        self.page.goto(f"{self.job['url']}{step.get('path', '/login/')}")
+        self.page.fill("input[name=username], input#username", self.job["user"])
+        self.page.fill("input[name=password], input#password", self.job["password"])
+        self.page.click("button[type=submit], input[type=submit]")
+        self.page.wait_for_url(lambda url: "/login" not in url)
+        return {"url": self.page.url}
+
+    def dashboard(self, step: dict[str, Any]) -> dict[str, Any]:
+        """Opens a dashboard and waits until all of it is drawn."""
+        self.answers.clear()
+        began = time.monotonic()
+        self.page.goto(f"{self.job['url']}/superset/dashboard/{step['slug']}/")
+        self.page.wait_for_selector(".dashboard-component-chart-holder canvas, .superset-legacy-chart-big-number")
+        first = time.monotonic()
+        self._settle(step["charts"])
+        return self._seen(step["slug"]) | {"first_paint_seconds": first - began}
+
+    def _settle(self, charts: int) -> None:
+        self.page.wait_for_load_state("networkidle")
+        self.page.wait_for_function(SETTLED, arg=charts)
+
+    def _seen(self, name: str) -> dict[str, Any]:
+        self.shot(name)
+        return {
+            "title": self.page.title(),
+            "answers": list(self.answers),
+            "faults": [one.inner_text()[:300] for one in self.page.query_selector_all(FAULTS)],
+            "big_numbers": [one.inner_text() for one in self.page.query_selector_all(".header-line")],
+        }
+
+    def filter(self, step: dict[str, Any]) -> dict[str, Any]:
+        """Chooses a value in one of the filters beside the open dashboard, and applies it."""
+        self.answers.clear()
+        box = self.page.locator(f'[data-test="form-item-value"]:has-text("{step["filter"]}")')
+        self.page.get_by_role("combobox", name=step["filter"]).or_(box.get_by_role("combobox")).first.click()
+        self.page.keyboard.type(step["value"])
+        self.page.locator(f'.ant-select-item-option[title="{step["value"]}"]').first.click()
+        self.page.keyboard.press("Escape")
+        self.page.get_by_role("button", name="Apply filters").click()
+        self.page.wait_for_function("() => !document.querySelector('.loading')")
+        self._settle(step["charts"])
+        return self._seen(f"{step['slug']}-{step['value'].lower()}")
+
+    def page_shown(self, step: dict[str, Any]) -> dict[str, Any]:
+        """Any page: what it answers, and its text."""
+        response = self.page.goto(f"{self.job['url']}{step['path']}")
+        self.page.wait_for_load_state("networkidle")
+        self.shot(step["name"])
+        overflow = "() => document.documentElement.scrollWidth - document.documentElement.clientWidth"
+        return {
+            "status": response.status if response else 0,
+            "url": self.page.url,
+            "text": self.page.inner_text("body")[:20_000],
+            "overflow": self.page.evaluate(overflow),
+        }
+
+
+def main() -> None:
+    job = json.load(sys.stdin)
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=job["chromium"], args=list(ARGUMENTS))
+        page = browser.new_page(viewport={"width": job.get("width", 1500), "height": job.get("height", 2600)})
+        page.set_default_timeout(PATIENCE)
+        visit = Visit(page, job)
+        known: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {
+            "sign_in": visit.sign_in,
+            "dashboard": visit.dashboard,
+            "filter": visit.filter,
+            "page": visit.page_shown,
+        }
+        seen = []
+        try:
+            for step in job["steps"]:
+                seen.append(known[step["do"]](step))
+        except Exception:
+            visit.shot("where-it-failed")
+            raise
+        finally:
+            browser.close()
+    json.dump(seen, sys.stdout)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,143 @@
+"""Superset as people meet it: a browser looks at the dashboards, and their numbers are the source's, to the cent."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+PROJECT = Path(__file__).resolve().parents[2]
+PYTHON = PROJECT / ".venvs" / "clients" / "bin" / "python"
+SCRIPT = Path(__file__).with_name("browser.py")
+SCREENSHOTS = Path(__file__).with_name("screenshots")
+CHROMIUM = os.environ.get("LAKEHOUSE_CHROMIUM") or shutil.which("chromium") or shutil.which("google-chrome") or ""
+# How many charts each holds.
+DASHBOARDS = {"executive": 8, "customers": 9, "promotions": 9, "live": 6, "health": 8}
+
+pytestmark = [
+    pytest.mark.e2e,
+    pytest.mark.timeout(4000),
+    pytest.mark.skipif(
+        not (PROJECT / ".venvs" / "superset" / "bin" / "superset").exists(),
+        reason="Superset 6.1 needs Python 3.11 or 3.12 (Makefile: superset)",
+    ),
+]
+needs_browser = pytest.mark.skipif(
+    not CHROMIUM or not PYTHON.exists(),
+    reason="no browser: install chromium (or set LAKEHOUSE_CHROMIUM), and `make .venvs/clients/.installed`",
+)
+
+
+def look(url: str, user: str, password: str, steps: list[dict[str, Any]], **job: Any) -> list[dict[str, Any]]:
+    """What a browser sees that signs in and takes the steps. Fails with its words."""
+    SCREENSHOTS.mkdir(exist_ok=True)
+    asked = {"url": url, "user": user, "password": password, "folder": str(SCREENSHOTS), "chromium": CHROMIUM, **job}
+    done = subprocess.run(
+        [str(PYTHON), str(SCRIPT)],
+        input=json.dumps({**asked, "steps": [{"do": "sign_in"}, *steps]}),
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=1200,
+    )
+    assert done.returncode == 0, done.stderr[-4000:]
+    seen: list[dict[str, Any]] = json.loads(done.stdout)
+    return seen[1:]
+
+
+def superset(lakehouse: Any) -> tuple[str, str, str]:
+    environment = lakehouse.endpoints.environment()
+    url, user, password = (environment[f"LAKEHOUSE_SUPERSET_{name}"] for name in ("URL", "USER", "PASSWORD"))
+    return url, user, password
+
+
+def no_chart_in_error(seen: dict[str, Any]) -> None:
+    assert seen["faults"] == []
+    assert [one for one in seen["answers"] if one["status"] != 200 or one["errors"]] == []
+
+
+def figures(lakehouse: Any, department: str | None = None) -> list[str]:
+    """Revenue, baskets, customers and average basket by SQL on the source, less the lines that broke a rule."""
+    with lakehouse.source() as conn:
+        lines = conn.execute(
+            "select i.order_item_id, i.sales_value, o.order_id, o.household_id, p.department "
+            "from retail.order_items i join retail.orders o using (order_id) "
+            "left join retail.products p using (product_id)"
+        ).fetchall()
+    bad = {row["order_item_id"] for row in lakehouse.dremio.sql(_QUARANTINED)}
+    good = [one for one in lines if one["order_item_id"] not in bad]
+    if department:
+        good = [one for one in good if one["department"] == department]
+    revenue = sum(one["sales_value"] for one in good)
+    baskets = len({one["order_id"] for one in good})
+    customers = len({one["household_id"] for one in good})
+    return [f"${revenue:,.2f}", f"{baskets:,}", f"{customers:,}", f"${float(revenue) / baskets:,.2f}"]
+
+
+_QUARANTINED = "SELECT order_item_id FROM lakehouse.silver.order_items_quarantine"
+
+
+def test_a_run_warms_every_chart_and_notes_how_long_they_take(lakehouse: Any, first_run: str) -> None:
+    with lakehouse.ledger() as conn:
+        (row,) = conn.execute(
+            "select receipt -> 'dashboards' as facts from lakehouse.receipts where dag_id = 'retail_batch' "
+            "and run_id = %s",
+            [first_run],
+        ).fetchall()
+    facts = row["facts"]
+    assert facts["charts"] >= 20
+    assert facts["hits"] == facts["charts"]
+    assert facts["p95_ms"] > 0
+    assert facts["query_p95_ms"] > 0
+
+
+@needs_browser
+def test_executive_shows_the_sources_numbers_and_filters_them(lakehouse: Any) -> None:
+    whole, grocery = look(
+        *superset(lakehouse),
+        [
+            {"do": "dashboard", "slug": "executive", "charts": DASHBOARDS["executive"]},
+            {"do": "filter", "slug": "executive", "filter": "Department", "value": "GROCERY", "charts": 8},
+        ],
+    )
+    no_chart_in_error(whole)
+    no_chart_in_error(grocery)
+    assert whole["big_numbers"] == figures(lakehouse)
+    assert grocery["big_numbers"] == figures(lakehouse, "GROCERY")
+    # The first visitor after a run finds every chart ready.
+    charts = [one for one in whole["answers"] if one["chart"]]
+    assert len(charts) == DASHBOARDS["executive"]
+    assert [one["chart"] for one in charts if not one["cached"]] == []
+
+
+@needs_browser
+@pytest.mark.faults
+def test_every_dashboard_is_drawn_without_an_error(lakehouse: Any) -> None:
+    steps = [{"do": "dashboard", "slug": slug, "charts": charts} for slug, charts in DASHBOARDS.items()]
+    for slug, seen in zip(DASHBOARDS, look(*superset(lakehouse), steps), strict=True):
+        no_chart_in_error(seen)
+        assert len({one["chart"] for one in seen["answers"] if one["chart"]}) == DASHBOARDS[slug], slug
+
+
+@needs_browser
+@pytest.mark.faults
+@pytest.mark.parametrize("width", [390, 1500])
+def test_the_operators_page_is_readable(lakehouse: Any, width: int) -> None:
+    """On a phone too: nothing is wider than the screen."""
+    environment = lakehouse.endpoints.environment()
+    (seen,) = look(
+        lakehouse.endpoints.airflow_url,
+        environment["LAKEHOUSE_AIRFLOW_USER"],
+        environment["LAKEHOUSE_AIRFLOW_PASSWORD"],
+        [{"do": "page", "path": "/lakehouse/", "name": f"operators-page-{width}"}],
+        width=width,
+        height=900,
+    )
+    assert seen["status"] == 200
+    assert "gold.daily_revenue" in seen["text"]
+    assert seen["overflow"] <= 0

@@ -7,10 +7,10 @@ import os
 from pathlib import Path
 from typing import Any
 
-from flask_babel import gettext  # type: ignore[import-not-found,import-untyped]  # all of these: in Superset's venv
-from superset.errors import ErrorLevel, SupersetError, SupersetErrorType  # type: ignore[import-not-found]
-from superset.exceptions import SupersetSecurityException  # type: ignore[import-not-found]
-from superset.security.manager import SupersetSecurityManager  # type: ignore[import-not-found]
+from flask_babel import gettext  # all of these: in Superset's venv
+from superset.errors import ErrorLevel, SupersetError, SupersetErrorType
+from superset.exceptions import SupersetSecurityException
+from superset.security.manager import SupersetSecurityManager
 
 _FOLDER = Path(os.environ["SUPERSET_HOME"])
 
@@ -85,8 +85,8 @@ def _is_shown(query_context: Any) -> bool:
 
 def _draws_chart(query_context: Any, form_data: dict[str, Any]) -> bool:
     """It asks for the columns and metrics of that very chart, filtered by nothing but values."""
-    from superset.extensions import db  # type: ignore[import-not-found]
-    from superset.models.slice import Slice  # type: ignore[import-not-found]
+    from superset.extensions import db
+    from superset.models.slice import Slice
 
     chart = db.session.query(Slice).filter_by(id=form_data.get("slice_id")).one_or_none()
     if chart is None or chart.datasource_id != query_context.datasource.id:
@@ -110,8 +110,8 @@ def _named(asked: Any) -> str:
 
 def _fills_filter(query_context: Any, form_data: dict[str, Any]) -> bool:
     """It asks for the values of that very filter's own column."""
-    from superset.extensions import db  # type: ignore[import-not-found]
-    from superset.models.dashboard import Dashboard  # type: ignore[import-not-found]
+    from superset.extensions import db
+    from superset.models.dashboard import Dashboard
 
     found = db.session.query(Dashboard).filter_by(id=form_data.get("dashboardId")).one_or_none()
     filters = (found.params_dict if found else {}).get("native_filter_configuration") or []

@@ -21,7 +21,7 @@ accesslog = None
 
 def post_fork(server: Any, worker: Any) -> None:
     """Connections that the application made before it was forked belong to the parent."""
-    from superset.extensions import db  # type: ignore[import-not-found]  # in another venv
+    from superset.extensions import db  # in another venv
 
     application = server.app.wsgi()
     with application.app_context():

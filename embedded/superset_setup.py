@@ -14,13 +14,13 @@ import sys
 def main() -> None:
     account = json.load(sys.stdin)
 
-    import flask_migrate  # type: ignore[import-not-found,import-untyped]  # in another venv
-    from superset.app import create_app  # type: ignore[import-not-found]
+    import flask_migrate  # in another venv
+    from superset.app import create_app
 
     with create_app().app_context():
         flask_migrate.upgrade()
 
-        from superset.extensions import appbuilder, security_manager  # type: ignore[import-not-found]
+        from superset.extensions import appbuilder, security_manager
 
         appbuilder.add_permissions(update_perms=True)
         security_manager.sync_role_definitions()

@@ -13,6 +13,7 @@ from include.specs.pipeline import Pipeline
 from include.task_groups.run import LEDGER
 from lakehouse_providers.superset.hook import SupersetHook
 
+
 def warm(pipeline: Pipeline) -> Any:
     @task(task_id="warm_dashboards", retries=2)
     def warm_dashboards() -> dict[str, Any]:

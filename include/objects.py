@@ -9,6 +9,7 @@ from __future__ import annotations
 import datetime as dt
 from collections.abc import Iterator
 from typing import Any, NamedTuple
+from xml.etree import ElementTree
 
 PAGE = 1000
 
@@ -24,6 +25,33 @@ class Object(NamedTuple):
     size: int
     etag: str
     modified: dt.datetime
+
+
+def read_quickly(client: Any) -> Any:
+    """Makes a boto3 client read listings an order of magnitude faster: its own parser takes most of their time."""
+    client.meta.events.register("before-parse.s3.ListObjectsV2", _read_contents)
+    return client
+
+
+def _read_contents(response_dict: dict[str, Any], customized_response_dict: dict[str, Any], **_: Any) -> None:
+    """Takes the objects out of the body, and leaves all else to botocore."""
+    body: bytes = response_dict["body"]
+    first, end = body.find(b"<Contents>"), body.rfind(b"</Contents>") + len(b"</Contents>")
+    if response_dict["status_code"] != 200 or first < 0:
+        return
+    found = []
+    for element in ElementTree.fromstring(b"<a>" + body[first:end] + b"</a>"):
+        values = {child.tag: child.text or "" for child in element}
+        found.append(
+            {
+                "Key": values["Key"],
+                "Size": int(values["Size"]),
+                "ETag": values["ETag"],
+                "LastModified": dt.datetime.fromisoformat(values["LastModified"]),
+            }
+        )
+    customized_response_dict["Contents"] = found
+    response_dict["body"] = body[:first] + body[end:]
 
 
 def listing(s3: Any, bucket: str, prefix: str = "", page: int = PAGE) -> Iterator[Object]:

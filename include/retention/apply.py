@@ -43,14 +43,15 @@ def run(
 ) -> list[tuple[str, Outcome]]:
     """Applies what is due; gives what each rule has freed. The caller holds the lease.
 
-    Raises RetentionError when a clock is wrong: then nothing is due.
+    Raises RetentionError when a clock is wrong: then nothing is due; and, after all rules were tried, when one failed.
     """
     with services.ledger() as conn:
         wrong = [one for one in clock.findings(conn, read_clock(services), rules.limits) if one.level == "blocks"]
     if wrong:
         raise RetentionError("; ".join(one.text for one in wrong))
     declared = {rule.name: rule for rule in rules.rules}
-    done = []
+    done: list[tuple[str, Outcome]] = []
+    failed: list[str] = []
     for section in due(services, rules, only):
         rule = declared.get(section["rule"])
         if rule is None or rule.target.kind != section["kind"] or services.missing(rule.target.needs):
@@ -60,6 +61,12 @@ def run(
             done.append((rule.name, _section(services, rule, section, turn)))
         except BlockedError as error:
             _note(services, section, Finding("blocks", rule.target.kind, str(error)))
+        except upkeep.LeaseLostError:
+            raise
+        except Exception as error:  # what one service refuses says nothing about the others
+            failed.append(f"{rule.name}: {type(error).__name__}: {(str(error) or 'no message').splitlines()[0]}")
+    if failed:
+        raise RetentionError("; ".join(failed))
     return done
 
 

@@ -101,6 +101,9 @@ def _plan_rule(
                 writer.add(item)
     except BlockedError as error:
         return Planned(BLOCKED, [Finding("blocks", rule.target.kind, str(error))], survey)
+    except Exception as error:  # a service that is down must not keep the other rules from being planned
+        text = f"could not look: {type(error).__name__}: {(str(error) or 'no message').splitlines()[0]}"
+        return Planned(BLOCKED, [Finding("blocks", rule.target.kind, text)], survey)
     found = [*general, *_limits(rule, survey, writer)]
     return Planned(_status(writer, found), found, survey, writer)
 

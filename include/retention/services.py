@@ -11,6 +11,7 @@ from typing import Any, Protocol
 import psycopg
 
 from include.ledger import Connection
+from include.objects import read_quickly
 
 Sql = Callable[[str], Sequence[Mapping[str, Any]]]
 Connect = Callable[[], Connection]
@@ -65,22 +66,24 @@ def s3_client(endpoint: str, access_key: str, secret_key: str, region: str = "us
     import boto3
     from botocore.config import Config
 
-    return boto3.client(
-        "s3",
-        endpoint_url=endpoint or None,
-        aws_access_key_id=access_key or None,
-        aws_secret_access_key=secret_key or None,
-        region_name=region,
-        config=Config(
-            retries={"total_max_attempts": 6, "mode": "standard"},
-            connect_timeout=10,
-            read_timeout=60,
-            max_pool_connections=16,
-            # Bodies carry checksums of our own where they matter: one more hash for the signature proves nothing.
-            s3={"addressing_style": "path", "payload_signing_enabled": False},
-            request_checksum_calculation="when_required",
-            response_checksum_validation="when_required",
-        ),
+    return read_quickly(
+        boto3.client(
+            "s3",
+            endpoint_url=endpoint or None,
+            aws_access_key_id=access_key or None,
+            aws_secret_access_key=secret_key or None,
+            region_name=region,
+            config=Config(
+                retries={"total_max_attempts": 6, "mode": "standard"},
+                connect_timeout=10,
+                read_timeout=60,
+                max_pool_connections=16,
+                # Bodies carry checksums of our own where they matter: one more hash for the signature proves nothing.
+                s3={"addressing_style": "path", "payload_signing_enabled": False},
+                request_checksum_calculation="when_required",
+                response_checksum_validation="when_required",
+            ),
+        )
     )
 
 

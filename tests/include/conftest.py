@@ -10,9 +10,9 @@ import pytest
 
 from include import ledger
 from include.paths import PLATFORM
-from tests.plugins.lakehouse_providers.live.conftest import dremio_connection, sql_server
+from tests.plugins.lakehouse_providers.live.conftest import dremio_connection, lake_source, sql_server
 
-__all__ = ["conn", "dremio_connection", "sql_server"]
+__all__ = ["conn", "dremio_connection", "lake_source", "sql_server"]
 
 MIGRATIONS = PLATFORM / "postgres" / "ledger"
 

@@ -11,6 +11,7 @@ import pytest
 from include import ledger, upkeep_alerts
 from include.specs.reader import SpecError
 
+_SECTION = "insert into lakehouse.retention_sections (plan_id, rule, kind, status) values"
 # For each alert: what makes it fire, and what ends it.
 CASES = {
     "no_verified_backup": (
@@ -19,7 +20,8 @@ CASES = {
         "values ('s', 'full', 'complete', now() - interval '25 hours', now())",
     ),
     "rpo": (
-        "insert into lakehouse.wal_archive (instance, lsn, written_at) values ('source', '0/1', now() - interval '16 min')",
+        "insert into lakehouse.wal_archive (instance, lsn, written_at) "
+        "values ('source', '0/1', now() - interval '16 min')",
         "update lakehouse.wal_archive set written_at = now()",
     ),
     "drill_failed": (
@@ -28,13 +30,13 @@ CASES = {
     ),
     "retention_blocked": (
         "insert into lakehouse.retention_plans (created_by, rules_digest) values ('t', '');"
-        "insert into lakehouse.retention_sections (plan_id, rule, kind, status) values (1, 'bronze', 'bronze', 'blocked')",
+        f"{_SECTION} (1, 'bronze', 'bronze', 'blocked')",
         "insert into lakehouse.retention_plans (created_by, rules_digest) values ('t', '');"
-        "insert into lakehouse.retention_sections (plan_id, rule, kind, status) values (2, 'bronze', 'bronze', 'nothing')",
+        f"{_SECTION} (2, 'bronze', 'bronze', 'nothing')",
     ),
     "retention_asks": (
         "insert into lakehouse.retention_plans (created_by, rules_digest) values ('t', '');"
-        "insert into lakehouse.retention_sections (plan_id, rule, kind, status) values (1, 'bronze', 'bronze', 'asks')",
+        f"{_SECTION} (1, 'bronze', 'bronze', 'asks')",
         "update lakehouse.retention_sections set status = 'ready'",
     ),
     "offsite_lag": (

@@ -84,12 +84,14 @@ class Bronze:
         now: dt.datetime,
         survey: Survey,
     ) -> Iterator[Item]:
-        age = dt.timedelta(days=declared.bronze_retention_days)
-        replaced = self._replaced(services, declared, stream, syncs, now - age)
-        windows = _Windows(syncs)
+        before = now - dt.timedelta(days=declared.bronze_retention_days)
+        windows, replaced = _Windows(syncs), set[int]()
+        asked = False
         for found in listing(services.s3, services.bucket, _prefix(declared, stream)):
             survey.saw(1, found.size)
-            reason = _kept(services, found, windows, replaced, now - age)
+            if found.modified < before and not asked:  # a scan of all keys: only when something is old enough
+                asked, replaced = True, self._replaced(services, declared, stream, syncs, before)
+            reason = _kept(services, found, windows, replaced, before)
             if reason:
                 survey.keep(reason)
             else:

@@ -92,8 +92,8 @@ class LedgerRows:
         with services.ledger() as conn:
             if table == "sync_ledger":
                 conn.execute(
-                    f"delete from lakehouse.sync_streams as s using lakehouse.{table} as t where {condition} "
-                    "and s.connection_id = t.connection_id and s.job_id = t.job_id".encode(),
+                    "delete from lakehouse.sync_streams where (connection_id, job_id) in "
+                    f"(select t.connection_id, t.job_id from lakehouse.sync_ledger as t where {condition})".encode(),
                     {"before": before},
                 )
             return conn.execute(

@@ -151,9 +151,8 @@ def _measure(objects: int, dsn: str, url: str, folder: Path) -> None:
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     with services.ledger() as conn:
         print(report.markdown(report.read(conn, number)))
-    print(
-        f"{objects} objects: {seconds:.1f} s, {cpu:.1f} CPU-s, peak {peak / 1000:.0f} MB ({before / 1000:.0f} MB before)"
-    )
+    memory = f"peak {peak / 1000:.0f} MB ({before / 1000:.0f} MB before)"
+    print(f"{objects} objects: {seconds:.1f} s, {cpu:.1f} CPU-s, {memory}")
 
 
 if __name__ == "__main__":

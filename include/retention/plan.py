@@ -173,7 +173,9 @@ def decide(conn: Connection, plan: int, who: str, *, approve: bool, only: Sequen
     """
     rows = conn.execute(
         "update lakehouse.retention_sections set status = %s, decided_by = %s, decided_at = clock_timestamp(), "
-        "due_at = clock_timestamp() + (due_at - (select created_at from lakehouse.retention_plans as p "
+        # Graces are whole hours; the rest is what making the plan took.
+        "due_at = clock_timestamp() + date_trunc('hour', due_at - "
+        "(select created_at from lakehouse.retention_plans as p "
         "where p.plan_id = retention_sections.plan_id)), "
         "ended_at = case when %s then null else clock_timestamp() end "
         "where plan_id = %s and status = 'asks' and (%s or rule = any(%s)) returning rule, findings",

@@ -91,6 +91,7 @@ def test_changes_are_served_as_the_source_has_them(united: Any) -> None:
     assert differences(united) == []
 
 
+@pytest.mark.faults
 def test_a_fold_changes_no_answer(united: Any) -> None:
     watermarks = {entity: row["watermark"] for entity, row in status(united).items()}
     Traffic(united.endpoints.source.dsn("retail"), rate=200, seed=2).run(5)

@@ -98,3 +98,16 @@ def test_a_receipt_written_again_replaces_the_first(conn: ledger.Connection) -> 
     ledger.write_receipt(conn, "retail_batch", "run-1", {"rows": 1})
     ledger.write_receipt(conn, "retail_batch", "run-1", {"rows": 2})
     assert conn.execute("select receipt from lakehouse.receipts").fetchall() == [{"receipt": {"rows": 2}}]
+
+
+def test_what_is_known_later_joins_the_receipt(conn: ledger.Connection) -> None:
+    """The dashboards' times come after it was written; the dashboard on health reads them as a column."""
+    ledger.write_receipt(conn, "retail_batch", "run-1", {"rows": 1, "started": "2026-01-01T00:00:00+00:00"})
+    written = conn.execute("select written_at from lakehouse.receipts").fetchall()
+    for facts in ({"p95_ms": 90.5}, {"p95_ms": 81.5}):
+        ledger.note_in_receipt(conn, "retail_batch", "run-1", "dashboards", facts)
+    ledger.note_in_receipt(conn, "retail_batch", "another", "dashboards", {"p95_ms": 1})
+    (row,) = conn.execute("select receipt, written_at from lakehouse.receipts").fetchall()
+    assert (row["receipt"]["rows"], row["receipt"]["dashboards"]) == (1, {"p95_ms": 81.5})
+    assert [{"written_at": row["written_at"]}] == written
+    assert conn.execute("select dashboard_p95_ms from lakehouse.run_facts").fetchall() == [{"dashboard_p95_ms": 81.5}]

@@ -120,7 +120,7 @@ class Wire:
 
             def _serve(self) -> None:
                 parts = urlsplit(self.path)
-                text = self.rfile.read(int(self.headers.get("content-length") or 0)).decode()
+                text = self.rfile.read(int(self.headers.get("content-length") or 0)).decode(errors="replace")
                 headers = {name.lower(): value for name, value in self.headers.items()}
                 reply = wire.reply_to(Request(self.command, parts.path, parse_qs(parts.query), headers, text))
                 if reply.lost:

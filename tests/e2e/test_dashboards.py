@@ -9,6 +9,7 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
 PROJECT = Path(__file__).resolve().parents[2]
@@ -141,3 +142,71 @@ def test_the_operators_page_is_readable(lakehouse: Any, width: int) -> None:
     assert seen["status"] == 200
     assert "gold.daily_revenue" in seen["text"]
     assert seen["overflow"] <= 0
+
+
+class Superset:
+    """Its REST API as any script uses it; no code of ours."""
+
+    def __init__(self, url: str, user: str, password: str) -> None:
+        self.http = httpx.Client(base_url=f"{url}/api/v1", timeout=120)
+        body = {"username": user, "password": password, "provider": "db"}
+        token = self.http.post("/security/login", json=body).raise_for_status().json()["access_token"]
+        self.http.headers["authorization"] = f"Bearer {token}"
+        self.http.headers["x-csrftoken"] = self.http.get("/security/csrf_token/").json()["result"]
+
+    def find(self, kind: str, key: str, value: str) -> dict[str, Any]:
+        found = self.http.get(f"/{kind}/", params={"q": "(page_size:100)"}).raise_for_status().json()["result"]
+        return next(dict(one) for one in found if one[key] == value)
+
+    def ask(self, context: dict[str, Any], **changed: Any) -> httpx.Response:
+        """The chart's first query, changed."""
+        form = changed.pop("form_data", context["form_data"])
+        first = {**context["queries"][0], **changed}
+        return self.http.post("/chart/data", json={**context, "queries": [first], "form_data": form})
+
+
+@pytest.mark.faults
+def test_a_change_by_hand_is_named_and_undone(lakehouse: Any) -> None:
+    admin = Superset(*superset(lakehouse))
+    chart = admin.find("chart", "slice_name", "Revenue (USD)")
+    admin.http.put(f"/chart/{chart['id']}", json={"slice_name": "Turnover"}).raise_for_status()
+    lakehouse.airflow.unpause("drift")
+    run_id, state = lakehouse.run("drift")
+    assert state == "failed"
+    log = lakehouse.failed_tasks(run_id, "drift")["superset"]
+    assert "update chart executive_revenue" in log
+    assert "Turnover" in log
+    lakehouse.green("apply_platform")
+    assert admin.find("chart", "id", chart["id"])["slice_name"] == "Revenue (USD)"
+    lakehouse.green("drift")
+
+
+@pytest.mark.faults
+def test_a_viewer_sees_charts_and_nothing_behind_them(lakehouse: Any) -> None:
+    url, *account = superset(lakehouse)
+    admin, viewer = Superset(url, *account), Superset(url, "viewer", lakehouse.endpoints.logins()["viewer"])
+    dashboard = admin.find("dashboard", "slug", "executive")["id"]
+    chart = admin.find("chart", "slice_name", "Revenue (USD)")["id"]
+    context = json.loads(admin.http.get(f"/chart/{chart}").json()["result"]["query_context"])
+    context["form_data"] = {"slice_id": chart, "dashboardId": dashboard}
+    shown = viewer.ask(context)
+    assert shown.status_code == 200
+    assert shown.json()["result"][0]["data"][0]["revenue"] > 0
+    own = {"type": "NATIVE_FILTER", "native_filter_id": "NATIVE_FILTER-executive-department", "dashboardId": dashboard}
+    assert viewer.ask(context, form_data=own, columns=["department"], metrics=[]).status_code == 200
+    sql = {"expressionType": "SQL", "sqlExpression": "MAX(household_id)", "label": "x"}
+    where = {"where": "household_id IN (SELECT household_id FROM lakehouse.silver.orders)", "having": ""}
+    refused = [
+        viewer.ask(context, columns=["household_id", "order_id"], metrics=[]),
+        viewer.ask(context, metrics=[sql]),
+        viewer.ask(context, extras=where),
+        viewer.ask(context, form_data=own, columns=["household_id"], metrics=[]),
+        viewer.ask(context, form_data={}),
+        viewer.http.post("/chart/data", json={**context, "result_format": "csv"}),
+        viewer.http.post("/sqllab/execute/", json={"database_id": 1, "sql": "SELECT 1", "queryLimit": 1}),
+        *(viewer.http.get(path) for path in ("/dataset/", "/database/", "/assets/export/", "/security/users/")),
+        viewer.http.get("/chart/export/", params={"q": f"!({chart})"}),
+    ]
+    assert [(one.request.url.path, one.status_code) for one in refused if one.status_code != 403] == []
+    slugs = {one["slug"] for one in viewer.http.get("/dashboard/").json()["result"]}
+    assert slugs == {"executive", "customers", "promotions", "live"}

@@ -162,9 +162,10 @@ fix: setup ## Format and mend what can be mended without a decision
 verify: lock-check lint test test-faults ## All that CI runs, and the long fault tests
 
 .PHONY: docs
-docs: setup ## Write the generated pages (docs/dags.md, docs/sql-server.md)
+docs: setup ## Write the generated pages (docs/dags.md, docs/policy.md, docs/sql-server.md)
 	@$(AIRFLOW)/python -m docs.generate
 	@$(EMBEDDED)/python -m docs.sql_server
+	@$(AIRFLOW)/python -m docs.policy
 
 ##@ Connectors
 # Airbyte-protocol connectors of PyPI: a venv each, made from the connector's own pinned, hashed file in LOCKED.
@@ -172,6 +173,15 @@ LOCKED := embedded/replication/protocol_connectors/locked
 .PHONY: connector
 connector: $(foreach name,$(NAME),$(VENVS)/connectors/$(name)/.installed) ## Install Airbyte connectors for the replication server: make connector NAME="source-faker source-s3"
 	$(if $(NAME),,@echo "Which? NAME= one or more of: $(basename $(notdir $(wildcard $(LOCKED)/*.txt)))" >&2; exit 1)
+
+CONNECTOR ?= source-faker
+CONFIG ?= {"count": 1000, "seed": 1}
+.PHONY: new-pipeline
+new-pipeline: setup $(VENVS)/connectors/$(CONNECTOR)/.installed ## Write a pipeline that works at once: make new-pipeline NAME=marketing [CONNECTOR=source-faker CONFIG='{...}']
+	$(if $(NAME),,@echo "Which? NAME= its name, such as marketing" >&2; exit 1)
+	@$(EMBEDDED)/python -m embedded.scaffold "$(NAME)" --connector $(CONNECTOR) --config '$(CONFIG)'
+	@$(MAKE) --no-print-directory setup docs
+	@echo "Next: make apply, then switch $(NAME)_batch on in Airflow: docs/new-pipeline.md"
 
 .PHONY: connector-lock
 connector-lock: $(VENVS)/embedded/.installed ## Pin a connector of PyPI with all its hashes: make connector-lock PACKAGE=airbyte-source-faker==7.2.1 [DEFINITION_ID=uuid]

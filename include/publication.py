@@ -70,18 +70,18 @@ def datasets(pipeline: str, manifest: Path = DBT_MANIFEST) -> tuple[Dataset, ...
     return tuple(sorted(found, key=lambda dataset: (LAYERS.index(dataset.layer), dataset.name)))
 
 
-def dataset_columns(stream: str, manifest: Path = DBT_MANIFEST) -> tuple[str, ...]:
+def dataset_columns(pipeline: str, stream: str, manifest: Path = DBT_MANIFEST) -> tuple[str, ...]:
     """The source's columns of a stream that the dbt project declares, as its bronze view lists them.
 
-    Raises PublicationError when no bronze view ends in the stream's name.
+    Raises PublicationError when there is no bronze view `<pipeline>_<stream>`.
     """
     for node in _nodes(manifest):
         config, columns = node["config"], node["columns"]
         assert isinstance(config, dict)
         assert isinstance(columns, dict)
-        if "bronze" in config.get("tags", []) and str(node["name"]).split("_", 1)[1] == stream:
+        if "bronze" in config.get("tags", []) and node["name"] == f"{pipeline}_{stream}":
             return tuple(name for name in columns if not name.startswith("_"))
-    raise PublicationError(f"the dbt project has no bronze view of stream {stream}")
+    raise PublicationError(f"the dbt project has no bronze view {pipeline}_{stream}")
 
 
 def views(dataset: Dataset, snapshot_id: int, extra: Sequence[str] = ()) -> list[tuple[tuple[str, ...], str]]:

@@ -59,7 +59,7 @@ def silver_sql(stream: Stream) -> str:
     money = "".join(f", SUM({quote([column])}) AS {quote([f'money_{column}'])}" for column in stream.money)
     return (
         "SELECT COUNT(*) AS row_count, COUNT(CASE WHEN _quarantine_reason IS NULL THEN 1 END) AS good_count"
-        f"{money} FROM {quote(('lake', 'silver', stream.name))}"
+        f"{money} FROM {quote(('lake', 'silver', stream.table))}"
     )
 
 

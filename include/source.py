@@ -54,9 +54,10 @@ def totals(conn: Connection, schema: str, stream: Stream, cursor_max: str | None
     if stream.incremental:
         limit = sql.SQL("%(max)s::timestamptz")
         below = sql.SQL("{} <= {}").format(sql.Identifier(stream.cursor), limit)
-        moved = sql.SQL("{} > {} and {} <= {}").format(
-            sql.Identifier(stream.cursor), limit, sql.Identifier(stream.created), limit
-        )
+        if stream.created:
+            moved = sql.SQL("{} > {} and {} <= {}").format(
+                sql.Identifier(stream.cursor), limit, sql.Identifier(stream.created), limit
+            )
     query = sql.SQL(
         "select count(*) filter (where below) as rows, count(*) filter (where moved) as moved{sums} "
         "from (select *, {below} as below, {moved} as moved from {table}) t"

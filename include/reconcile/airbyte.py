@@ -22,8 +22,11 @@ from include.reconcile.plan import Change, declared, differences
 from include.specs.pipeline import Pipeline, Stream
 from lakehouse_providers.airbyte.calls import Kind
 from lakehouse_providers.airbyte.client import AirbyteClient
+from lakehouse_providers.airbyte.errors import AirbyteRequestError
 
 FOLDER = PLATFORM / "airbyte"
+# The embedded server's word for a connector that nobody has installed; a real Airbyte has all of its own.
+_NOT_INSTALLED = "is not installed"
 _ENDS: tuple[Kind, ...] = ("source", "destination")
 _CONNECTION_KEYS = frozenset(
     {
@@ -36,7 +39,8 @@ _CONNECTION_KEYS = frozenset(
 def _stream(pipeline: Pipeline, stream: Stream) -> dict[str, Any]:
     body: dict[str, Any] = {
         "name": stream.name,
-        "namespace": pipeline.source_schema,
+        # Only a database has namespaces; elsewhere the destination gives one.
+        **({"namespace": pipeline.source_schema} if pipeline.source_connection else {}),
         "syncMode": stream.mode,
         "primaryKey": [[column] for column in stream.key],
     }
@@ -52,10 +56,17 @@ def _connection(pipeline: Pipeline, group: Any, ids: dict[str, str]) -> dict[str
         "destinationId": ids[f"destination/{pipeline.destination}"],
         "configurations": {"streams": [_stream(pipeline, stream) for stream in group.streams]},
         "schedule": {"scheduleType": "manual"},
-        "namespaceDefinition": "source",
+        **_namespace(pipeline),
         "nonBreakingSchemaUpdatesBehavior": "propagate_columns",
         "status": "active",
     }
+
+
+def _namespace(pipeline: Pipeline) -> dict[str, str]:
+    """Bronze's folder of the pipeline: the source's schema, or the same name given by the destination."""
+    if pipeline.source_connection:
+        return {"namespaceDefinition": "source"}
+    return {"namespaceDefinition": "custom_format", "namespaceFormat": pipeline.source_schema}
 
 
 def _cdc_connection(pipeline: Pipeline, ids: dict[str, str]) -> dict[str, Any]:
@@ -145,6 +156,9 @@ class AirbyteState:
         self._client, self._pipelines, self._folder = client, pipelines, folder
         self.changes: list[Change] = []
 
+    def _await(self, kind: str, name: str, why: str) -> None:
+        self.changes.append(Change("await", kind, name, (why,)))
+
     def _upsert(self, kind: Kind, wanted: dict[str, Any], *, apply: bool) -> str:
         """Gives the object's id ('' when it is only planned)."""
         there = self._client.find(kind, wanted["name"])
@@ -177,8 +191,16 @@ class AirbyteState:
         for kind in _ENDS:
             for name, definition in declared(self._folder / f"{kind}s.yaml").items():
                 body = {**_end(kind, name, definition), "workspaceId": workspace}
-                ids[f"{kind}/{name}"] = self._upsert(kind, body, apply=apply)
+                try:
+                    ids[f"{kind}/{name}"] = self._upsert(kind, body, apply=apply)
+                except AirbyteRequestError as error:
+                    if _NOT_INSTALLED not in str(error):
+                        raise
+                    self._await(kind, name, str(error))
         for pipeline in self._pipelines:
+            if f"source/{pipeline.source}" not in ids:
+                self._await("connection", pipeline.name, f"source {pipeline.source} is not there")
+                continue
             for group in pipeline.groups:
                 self._upsert("connection", _connection(pipeline, group, ids), apply=apply)
             if pipeline.speed is not None:

@@ -78,6 +78,7 @@ def _sources(options: Options) -> list[Change]:
                 changes += capture.run(conn, one, apply=options.apply)
             with connections.connect(LEDGER) as conn:
                 begun = not ledger.pending(conn, MIGRATIONS) and speed.position(conn, one.speed.connection) is not None
+            assert one.source_connection is not None  # checked by the specification
             with connections.connect(one.source_connection) as conn:
                 changes += capture.slot(conn, one, begun=begun, apply=options.apply)
     return changes

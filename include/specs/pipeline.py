@@ -15,15 +15,19 @@ MODES = ("incremental_append", "full_refresh_append")
 
 @dataclass(frozen=True)
 class Stream:
-    """One table of the source. `key`, `cursor`, `created` and `money` are its column names."""
+    """One table of the source. `key`, `cursor`, `created`, `money` are column names; `table` is its table in silver.
+
+    `created` None: the source does not say when a row was made, so nothing is known of rows that moved since.
+    """
 
     name: str
     key: tuple[str, ...]
     mode: str
     cursor: str
-    created: str
+    created: str | None
     business_time: str | None
     money: tuple[str, ...]
+    table: str
 
     @property
     def incremental(self) -> bool:
@@ -73,7 +77,7 @@ class Pipeline:
     timeout: dt.timedelta
     freshness: dt.timedelta
     source: str
-    source_connection: str
+    source_connection: str | None  # of a PostgreSQL source, which can be asked itself; other sources only Airbyte knows
     source_schema: str
     destination: str
     bronze_source: str
@@ -102,9 +106,10 @@ def _stream(name: str, node: Node) -> Stream:
         key=node.names("key"),
         mode=node.one_of("mode", MODES, "incremental_append"),
         cursor=node.name("cursor"),
-        created=node.name("created"),
+        created=node.name("created") if "created" in node.raw else None,
         business_time=node.name("business_time") if node.get("business_time", str, None) else None,
         money=node.names("money", []),
+        table=node.name("table") if "table" in node.raw else name,
     )
     if not stream.key:
         raise node.fail("key", "is empty; name the columns of the primary key")
@@ -146,6 +151,8 @@ def _check_speed(node: Node, pipeline: Pipeline) -> None:
     unknown = set(pipeline.speed.streams) - {stream.name for stream in pipeline.streams}
     if unknown:
         raise node.fail("speed.streams", f"names {', '.join(sorted(unknown))}; every CDC stream belongs to a group too")
+    if pipeline.source_connection is None:
+        raise node.fail("speed", "needs source.connection: changes are captured from a PostgreSQL source")
     whole = [stream.name for stream in pipeline.cdc_streams if not stream.incremental]
     if whole:
         raise node.fail("speed.streams", f"names {', '.join(whole)}; a full refresh knows its deletes without a log")
@@ -169,7 +176,7 @@ def load(name: str, folder: Path = PIPELINES) -> Pipeline:
         timeout=dt.timedelta(minutes=node.get("timeout_minutes", int)),
         freshness=dt.timedelta(hours=node.get("freshness_hours", int)),
         source=source.name("airbyte"),
-        source_connection=source.name("connection"),
+        source_connection=source.name("connection") if "connection" in source.raw else None,
         source_schema=source.name("schema"),
         destination=node.name("destination"),
         bronze_source=node.name("bronze_source"),

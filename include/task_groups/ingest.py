@@ -43,12 +43,22 @@ def _facts(sync: ledger.Sync) -> dict[str, Any]:
     return {key: getattr(sync, key) for key in (*kept, "lsn_before", "lsn_after")}
 
 
+def _position_after(pipeline: Pipeline) -> str | None:
+    if pipeline.source_connection is None:
+        return None
+    with connections.connect(pipeline.source_connection) as conn:
+        return source.position_after(conn)
+
+
 def _group_tasks(pipeline: Pipeline, group: Group) -> Any:
     @task_group(group_id=group.name)
     def replicate() -> None:
         @task(task_id="read_position")
-        def read_position() -> str:
+        def read_position() -> str | None:
             """The source's LSN before the sync: silver built from it is exact at this position or later."""
+            if pipeline.source_connection is None:
+                print("the source has no positions; what its syncs committed is all that counts")
+                return None
             with connections.connect(pipeline.source_connection) as conn:
                 return source.position_before(conn)
 
@@ -63,10 +73,9 @@ def _group_tasks(pipeline: Pipeline, group: Group) -> Any:
         )
 
         @task(task_id="record", outlets=[assets.bronze(pipeline, group.name)])
-        def record(lsn_before: str, facts: dict[str, Any]) -> list[dict[str, Any]]:
+        def record(lsn_before: str | None, facts: dict[str, Any]) -> list[dict[str, Any]]:
             """Writes every finished job that the ledger lacks: a run that died between sync and record lost nothing."""
-            with connections.connect(pipeline.source_connection) as conn:
-                lsn_after = source.position_after(conn)
+            lsn_after = _position_after(pipeline)
             with connections.connect(LEDGER) as conn:
                 jobs = AirbyteSyncHook(AIRBYTE).finished_jobs(
                     facts["connection_id"], after=ledger.last_job(conn, facts["connection_id"])

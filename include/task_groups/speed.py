@@ -47,6 +47,7 @@ def position(pipeline: Pipeline) -> Any:
     def read_position() -> int:
         """Where the source stands, and a heartbeat: an idle source's log must still reach it."""
         assert pipeline.speed is not None
+        assert pipeline.source_connection is not None
         with connections.connect(pipeline.source_connection) as conn:
             lsn = speed.lsn_number(source.position_after(conn))
         with connections.connect(LEDGER) as conn:
@@ -138,7 +139,7 @@ def prepare(pipeline: Pipeline) -> Any:
         hook, folds = DremioHook(DREMIO), {}
         for stream in pipeline.cdc_streams:
             decided = decide(stream.name, reads.get(stream.name), log, pins.get(stream.name), reason)
-            fold = serving.prepare(hook.run_sql, stream, decided, dataset_columns(stream.name))
+            fold = serving.prepare(hook.run_sql, stream, decided, dataset_columns(pipeline.name, stream.name))
             print(f"{stream.name}: {fold.mode} from {fold.watermark} to {fold.before} {fold.reason}".rstrip())
             folds[stream.name] = asdict(fold)
         return folds

@@ -56,6 +56,24 @@ def _check_jobs(
     return [f"sync {last_job} of {group.connection}: {expected} rows committed, {visible} visible in bronze"]
 
 
+def _source_totals(
+    pipeline: Pipeline, group: Group, found: Mapping[str, reconciliation.Bronze]
+) -> dict[str, source.Totals]:
+    """By stream, in one snapshot of the source.
+
+    A source that cannot be asked is taken at bronze's word: what its syncs committed is compared with bronze all the
+    same, and bronze with silver.
+    """
+    if pipeline.source_connection is None:
+        return {name: source.Totals(bronze.keys, 0, {}) for name, bronze in found.items()}
+    with connections.connect(pipeline.source_connection) as conn:
+        conn.execute("set transaction isolation level repeatable read, read only")
+        return {
+            stream.name: source.totals(conn, pipeline.source_schema, stream, found[stream.name].cursor_max)
+            for stream in group.streams
+        }
+
+
 def _reconcile_group(
     pipeline: Pipeline, group: Group, hook: DremioHook, folds: Mapping[str, Fold]
 ) -> tuple[list[dict[str, Any]], list[str]]:
@@ -64,25 +82,22 @@ def _reconcile_group(
         committed = ledger.committed_rows(conn, group.connection, jobs[-1]) if jobs else 0
     found = {stream.name: _bronze(hook, pipeline, stream, jobs) for stream in group.streams}
     lines, differences = [], _check_jobs(group, jobs[-1] if jobs else None, committed, found)
-    with connections.connect(pipeline.source_connection) as conn:
-        conn.execute("set transaction isolation level repeatable read, read only")
-        for stream in group.streams:
-            bronze = found[stream.name]
-            totals = source.totals(conn, pipeline.source_schema, stream, bronze.cursor_max)
-            fold = folds.get(stream.name)
-            captured = fold is not None and (fold.mode == "unified" or fold.watermark > 0)
-            differences += reconciliation.bronze_differences(stream, totals, bronze, captured=captured)
-            lines.append(
-                {
-                    "stream": stream.name,
-                    "source_rows": totals.rows,
-                    "source_moved": totals.moved,
-                    "source_money": {column: str(amount) for column, amount in totals.money.items()},
-                    "bronze_rows": bronze.rows,
-                    "bronze_keys": bronze.keys,
-                    "position": bronze.cursor_max,
-                }
-            )
+    at_source = _source_totals(pipeline, group, found)
+    for stream in group.streams:
+        bronze, totals, fold = found[stream.name], at_source[stream.name], folds.get(stream.name)
+        captured = fold is not None and (fold.mode == "unified" or fold.watermark > 0)
+        differences += reconciliation.bronze_differences(stream, totals, bronze, captured=captured)
+        lines.append(
+            {
+                "stream": stream.name,
+                "source_rows": totals.rows,
+                "source_moved": totals.moved,
+                "source_money": {column: str(amount) for column, amount in totals.money.items()},
+                "bronze_rows": bronze.rows,
+                "bronze_keys": bronze.keys,
+                "position": bronze.cursor_max,
+            }
+        )
     with connections.connect(LEDGER) as conn:
         for job in jobs[-1:]:
             counts = {name: (bronze.by_job.get(job, 0), bronze.generation) for name, bronze in found.items()}
@@ -92,7 +107,7 @@ def _reconcile_group(
 
 def reconcile(pipeline: Pipeline) -> Any:
     @task(task_id="reconcile")
-    def reconcile(folded: dict[str, Any]) -> list[dict[str, Any]]:
+    def reconcile(folded: dict[str, Any] | None = None) -> list[dict[str, Any]]:
         """Source = bronze, per stream, at bronze's own position. A green sync that lost rows turns red here."""
         hook, folds = DremioHook(DREMIO), from_xcom(folded)
         lines, differences = [], []
@@ -115,7 +130,7 @@ def _totals(line: dict[str, Any]) -> source.Totals:
 
 def audit(pipeline: Pipeline) -> Any:
     @task(task_id="audit")
-    def audit(streams: list[dict[str, Any]], folded: dict[str, Any]) -> dict[str, Any]:
+    def audit(streams: list[dict[str, Any]], folded: dict[str, Any] | None = None) -> dict[str, Any]:
         """Bronze = silver + quarantine, money to the cent; a captured stream is compared with its log at W."""
         hook, folds = DremioHook(DREMIO), from_xcom(folded)
         hold(pipeline.name)

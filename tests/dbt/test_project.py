@@ -40,6 +40,9 @@ def models(manifest) -> dict[str, Any]:
     return {node["name"]: node for node in manifest["nodes"].values() if node["resource_type"] == "model"}
 
 
+PIPELINES = {file.stem for file in (PROJECT / "include" / "pipelines").glob("*.yaml")}
+
+
 @pytest.fixture(scope="module")
 def streams() -> dict[str, Any]:
     pipeline = yaml.safe_load((PROJECT / "include" / "pipelines" / "retail.yaml").read_text(encoding="utf-8"))
@@ -84,7 +87,7 @@ def test_every_model_lies_where_its_layer_says(models):
         place = (node["database"], node["schema"])
         assert place == (("lakehouse", "build") if node["name"] == "sales_lines" else
                          ("lakehouse", "bronze") if layer == "bronze" else ("lake", layer))  # fmt: skip
-        assert "retail" in node["config"]["tags"]
+        assert PIPELINES & set(node["config"]["tags"]), f"{node['name']}: tag it with its pipeline"
 
 
 def test_every_captured_stream_has_its_serving_views(manifest, models):

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import yaml
 
+from docs import policy as page
 from include.specs import policy
 from include.specs.reader import SpecError
 
@@ -80,3 +81,7 @@ def test_a_mistake_is_named_with_file_field_and_fix(
     with pytest.raises(SpecError) as caught:
         policy.load(file)
     assert str(caught.value).startswith(f"policy.yaml: {complaint}")
+
+
+def test_the_generated_table_is_fresh() -> None:
+    assert page.PAGE.read_text(encoding="utf-8") == page.page(), "docs/policy.md is stale: make docs"

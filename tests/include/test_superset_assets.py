@@ -38,9 +38,8 @@ def edit(file: Path, change: Callable[[dict[str, Any]], object]) -> None:
 
 def test_every_dashboard_leads_to_dbt_models() -> None:
     assert chain.broken(ASSETS) == []
-    assert {asset.name for asset in ASSETS if asset.kind == "dashboards"} == {
-        *("executive", "customers", "promotions", "live", "health")
-    }
+    shipped = {"executive", "customers", "promotions", "live", "health"}
+    assert shipped <= {asset.name for asset in ASSETS if asset.kind == "dashboards"}
 
 
 @pytest.mark.parametrize("chart", CHARTS, ids=lambda chart: chart.name)

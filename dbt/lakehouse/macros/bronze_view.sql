@@ -1,9 +1,9 @@
 {#
   Rows of one stream that count: of syncs that the ledger calls succeeded, and, for a full refresh, of the newest
   generation among those. A promoted folder shows every file, also those of failed, cancelled and running syncs.
-  `connection` is the Airbyte connection's name, as the ledger and include/pipelines have it.
+  `connection` is the Airbyte connection's name, as the ledger and include/pipelines have it; `pipeline` the source's.
 #}
-{% macro bronze_view(stream, connection, columns, full_refresh=false) -%}
+{% macro bronze_view(stream, connection, columns, full_refresh=false, pipeline='retail') -%}
 {%- set counted -%}
     select sync.job_id
     from {{ source('ledger', 'sync_ledger') }} as sync
@@ -18,7 +18,7 @@ select
     b."_airbyte_generation_id",
     b."_airbyte_meta"['sync_id'] as "_sync_id",
     cast(null as bigint) as "_ab_cdc_commit_lsn"
-from {{ source('retail', stream) }} as b
+from {{ source(pipeline, stream) }} as b
 where
     b."_airbyte_meta"['sync_id'] in (
     {{ counted }}
@@ -26,7 +26,7 @@ where
     {%- if full_refresh %}
     and b."_airbyte_generation_id" = (
         select max(g."_airbyte_generation_id")
-        from {{ source('retail', stream) }} as g
+        from {{ source(pipeline, stream) }} as g
         where g."_airbyte_meta"['sync_id'] in (
     {{ counted }}
         )

@@ -91,6 +91,7 @@ def test_airflow(airflow_as: dict[str, AirflowAs], role: str, action: str, allow
     assert airflow_as[role].tries(action) is allowed
 
 
+@pytest.mark.faults
 def test_a_second_plan_is_empty_and_drift_by_hand_is_put_back(platform: Lakehouse) -> None:
     """In Airflow itself: a role given a right by hand, a login given a role."""
     http = httpx.Client(base_url=platform.endpoints.airflow_url, timeout=120)

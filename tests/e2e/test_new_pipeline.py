@@ -46,19 +46,20 @@ def test_the_documented_steps_give_a_green_run_and_a_chart(tmp_path: Path) -> No
         endpoints = stack.endpoints()
         source.load(endpoints.source.dsn("retail"), "tiny")
         run("make apply")
-        for step in steps():
-            run(step)
         variables = endpoints.environment()
         login = (variables["LAKEHOUSE_AIRFLOW_USER"], variables["LAKEHOUSE_AIRFLOW_PASSWORD"])
         airflow = AirflowClient(endpoints.airflow_url, *login)
-        run_id = airflow.runs("marketing_batch")[0]["dag_run_id"] if airflow.runs("marketing_batch") else None
-        run_id = run_id or airflow.trigger("marketing_batch")
+        *prepare, switch_on = steps()
+        for step in prepare:
+            run(step)
+        airflow.wait_for_dag("marketing_batch")
+        run(switch_on)
+        started = airflow.runs("marketing_batch")
+        run_id = started[0]["dag_run_id"] if started else airflow.trigger("marketing_batch")
         assert airflow.wait_for_run("marketing_batch", run_id, RUN_SECONDS) == "success"
         dremio = Dremio(endpoints.sql_url, variables["LAKEHOUSE_DREMIO_USER"], variables["LAKEHOUSE_DREMIO_PASSWORD"])
-        rows = {
-            row["stream_name"]: row["row_count"]
-            for row in dremio.sql("SELECT * FROM lakehouse.gold.marketing_activity")
-        }
+        counted = "SELECT stream_name, SUM(row_count) AS n FROM lakehouse.gold.marketing_activity GROUP BY stream_name"
+        rows = {row["stream_name"]: int(row["n"]) for row in dremio.sql(counted)}
         assert rows == {"users": 1000, "products": 100, "purchases": 1000}
         warmed = airflow.xcom("marketing_batch", run_id, "warm_dashboards")
         assert "skipped" in warmed or warmed["charts"] == 2

@@ -123,7 +123,7 @@ def void(value: object) -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_harm_is_found(made: Made, kind: str) -> None:
-    check(made, kind, 2, 1)
+    check(made, kind, 1, 1)
 
 
 @pytest.mark.faults

@@ -116,9 +116,8 @@ def killed_backup_ends_complete(backup: Backup, command: Command, declared: Path
     assert {key for key, _ in backup.store.keys(f"sets/{made}/data/")} == listed, "nothing unlisted is left"
 
 
-@pytest.mark.parametrize("point", ["backup.between_segments", "backup.before_manifest"])
-def test_a_killed_backup_ends_complete(archived: Backup, secret: str, declared: Path, point: str) -> None:
-    killed_backup_ends_complete(archived, Command(archived, secret), declared, point)
+def test_a_killed_backup_ends_complete(archived: Backup, secret: str, declared: Path) -> None:
+    killed_backup_ends_complete(archived, Command(archived, secret), declared, "backup.before_manifest")
 
 
 @pytest.mark.faults
@@ -153,14 +152,6 @@ def test_a_restore_killed_anywhere_ends_complete(
 ) -> None:
     folder = services_home.root / f"restore-{point}"
     killed_restore_ends_complete(archived, Command(archived, secret), programs, declared, point, folder)
-
-
-def test_a_killed_restore_ends_complete(
-    archived: Backup, secret: str, programs: Programs, declared: Path, services_home: Any
-) -> None:
-    folder = services_home.root / "restore"
-    command = Command(archived, secret)
-    killed_restore_ends_complete(archived, command, programs, declared, "restore.before_swap", folder)
 
 
 @pytest.mark.faults

@@ -33,8 +33,8 @@ _HEADER = struct.Struct(">4sB16sII")  # magic, flags, salt, number of the segmen
 HEADER_SIZE = _HEADER.size
 _FINAL, _ZSTD = 1, 2
 KEY_SIZE = 32
-# Half of the CPU of level 1, for a tenth more bytes: what is saved goes into sealing them.
-ZSTD_LEVEL = -3
+# Faster levels save less CPU than sealing and sending their larger output costs.
+ZSTD_LEVEL = 1
 
 
 @dataclass(frozen=True)

@@ -104,7 +104,7 @@ def _portable(kind: str, found: Mapping[str, Any]) -> dict[str, Any]:
         body["params"] = {key: value for key, value in (body.get("params") or {}).items() if key not in gone}
         if body.get("query_context"):
             context = json.loads(body["query_context"])
-            kept = {key: value for key, value in context.items() if key not in ("form_data", "force")}
+            kept = {key: value for key, value in context.items() if key not in ("form_data", "force", "datasource")}
             body["query_context"] = json.dumps(kept, indent=1) + "\n"
         body.setdefault("certified_by", OWNER)
     if kind == "dashboards":

@@ -94,6 +94,7 @@ def _clean(servers: dict[str, Any], store: Any, hook: DremioHook) -> None:
                 client.delete_catalog(there["id"], there["tag"])
         for role in POLICY.roles:
             client_admin.delete_role(f"policy_{role}")
+    store.client("s3").delete_object(Bucket="lakehouse", Key="bronze/probe/rows/1.parquet")
     iam = store.client("iam")
     for name in {user["UserName"] for user in iam.list_users()["Users"]} & set(MEMBER.values()):
         for policy in iam.list_user_policies(UserName=name)["PolicyNames"]:

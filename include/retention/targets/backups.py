@@ -59,10 +59,10 @@ class Keep:
         return cls(days(node), number("keep_verified", 1), number("weekly", 0), number("monthly", 0))
 
     def reasons(self, rows: Sequence[Row], now: dt.datetime) -> dict[str, str]:
-        """Why each set that stays does. Raises BlockedError when no set was proven: then nothing may go."""
+        """Why each set that stays does. Raises BlockedError when one is old and none was proven."""
         complete = [row for row in rows if row["state"] == "complete"]
         proven = sorted((row for row in complete if row["verified_at"]), key=lambda row: row["completed_at"])
-        if complete and not proven:
+        if not proven and not all(self._is_young(row, now) for row in complete):
             raise BlockedError("no backup set has passed a restore drill: nothing may go before one has")
         kept = {row["set_id"]: "running" for row in rows if row["state"] == "running"}
         kept |= {row["set_id"]: f"younger than {self.age.days} days" for row in complete if self._is_young(row, now)}
@@ -224,11 +224,11 @@ class BackupLog:
         # Everything since the oldest set within the age: any moment from then on can be restored.
         window = now - self.age
         starts = [row["started_at"] for row in rows if (row["completed_at"] or now) >= window]
-        if not starts:
-            raise BlockedError(f"there is no backup set of the last {self.age.days} days to begin a recovery from")
-        limit = min(window, *starts) - dt.timedelta(days=1)
+        limit = min([window, *starts]) - dt.timedelta(days=1)
         for found in listing(store.client, store.bucket, f"{store.prefix}wal/"):
             survey.saw(1, found.size)
+            if found.modified < limit and not starts:
+                raise BlockedError(f"there is no backup set of the last {self.age.days} days to begin a recovery from")
             if found.modified >= limit:
                 survey.keep("needed to restore any moment since the oldest set of the window")
             elif found.key.removeprefix(store.prefix) in needed or found.key.endswith(".history"):

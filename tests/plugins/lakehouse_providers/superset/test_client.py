@@ -83,8 +83,13 @@ def test_pages_are_walked_to_the_end(client: Any, superset: Superset, reply: Any
 
 
 def test_assets_are_one_archive_with_passwords_beside_it(client: Any, superset: Superset, reply: Any) -> None:
-    seen = []
-    superset.answers["POST /api/v1/assets/import/"] = lambda request: seen.append(request) or reply(200, {})
+    seen: list[Any] = []
+
+    def answer(request: Any) -> Any:
+        seen.append(request)
+        return reply(200, {})
+
+    superset.answers["POST /api/v1/assets/import/"] = answer
     client.import_assets({"metadata.yaml": "type: assets"}, {"databases/lake.yaml": "s3cr3t"})
     (request,) = seen
     assert request.headers["content-type"].startswith("multipart/form-data")

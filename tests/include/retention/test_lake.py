@@ -82,7 +82,7 @@ def sync(services: Services, job: int, keys: list[int], status: str = "succeeded
     with services.ledger() as conn:
         conn.execute(
             "insert into lakehouse.sync_ledger (connection_id, job_id, connection, pipeline, lane, status, "
-            "started_at, ended_at, rows_committed, bytes_committed) values "
+            "dag_run, started_at, ended_at, rows_committed, bytes_committed) values "
             "(%s, %s, 'retail_sales', 'retail', 'batch', %s, 'r', %s, now(), %s, 1)",
             [CONNECTION, job, status, now, len(keys)],
         )

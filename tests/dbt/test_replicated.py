@@ -155,6 +155,7 @@ def timed(label: str, build) -> dict:
     return dict(done)
 
 
+@pytest.mark.faults
 @pytest.mark.timeout(3600)
 def test_source_equals_silver_through_the_replication_server(
     airbyte, empty_lake, dremio, source_postgres, object_store

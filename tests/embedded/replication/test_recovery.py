@@ -11,6 +11,8 @@ import pytest
 from tests.embedded.replication.harness import Bench, Server, incremental, overwrite, until
 
 POINTS = ["after_snapshot", "after_read", "after_upload", "half_visible", "before_state"]
+SHORT = ("after_read", "half_visible")  # one on either side; the others are long tests
+EVERY_POINT = [p if p in SHORT else pytest.param(p, marks=pytest.mark.faults) for p in POINTS]
 FORWARD = POINTS[2:]  # from here on the attempt is finished, not repeated
 
 
@@ -38,7 +40,7 @@ def check_exactly_once(bench: Bench, job: dict[str, Any]) -> None:
     assert bench.lake.uploads() == []
 
 
-@pytest.mark.parametrize("point", POINTS)
+@pytest.mark.parametrize("point", EVERY_POINT)
 def test_a_worker_that_dies_is_replaced(shop: Bench, point: str) -> None:
     shop.server.start({"sync": [{"point": point, "action": "crash", "attempt": 1}]})
     connection = shop.connect(incremental("orders"), incremental("items"))
@@ -53,7 +55,7 @@ def test_a_worker_that_dies_is_replaced(shop: Bench, point: str) -> None:
     assert shop.server.state(connection)["orders"]["cursor"]["value"] == "2026-01-01 16:40:00+00"
 
 
-@pytest.mark.parametrize("point", POINTS)
+@pytest.mark.parametrize("point", EVERY_POINT)
 def test_a_server_that_dies_goes_on_after_its_restart(shop: Bench, point: str) -> None:
     shop.server.start({"sync": [{"point": point, "action": "crash_server", "attempt": 1}]})
     connection = shop.connect(incremental("orders"), incremental("items"))
@@ -81,7 +83,7 @@ def test_a_stopped_server_goes_on_too(shop: Bench, tmp_path: Path) -> None:
     assert job["streams"][0]["generationId"] == 1, "a job's attempts share one generation"
 
 
-@pytest.mark.parametrize("point", POINTS)
+@pytest.mark.parametrize("point", EVERY_POINT)
 def test_cancel_leaves_no_trace(shop: Bench, point: str, tmp_path: Path) -> None:
     shop.server.start({"sync": [{"point": point, "action": "wait", "path": str(tmp_path / "never"), "job": 1}]})
     connection = shop.connect(incremental("orders"), incremental("items"))

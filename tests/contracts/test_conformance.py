@@ -26,8 +26,6 @@ PYTHON = PROJECT / ".venvs" / "conformance" / "bin" / "python"
 USERS = ("dbt_user_1", "dbt_user_2", "dbt_user_3")
 QUICK = (
     "Test_basic_BaseIncremental and not Schema and not Strategy",
-    "Test_basic_BaseEphemeral",
-    "BaseInvalidGrants",
     "BaseUnitTestCaseInsensivity",
 )
 

@@ -26,6 +26,7 @@ def unified(lanes) -> Lanes:
     return lanes
 
 
+@pytest.mark.faults
 def test_a_day_of_both_lanes(unified):
     lanes, history = unified, unified.traffic
     lanes.check_silver()

@@ -48,9 +48,6 @@ AIRFLOW_TESTS := $(filter-out $(PLATFORM_TESTS) $(EMBEDDED_TESTS) tests/conforma
 # Other people's Airbyte clients are installed beside Airflow only.
 AIRFLOW_TESTS += $(wildcard tests/contracts/test_airbyte.py)
 
-FAST_PARTS := test-sql test-embedded test-lanes test-airflow
-SIDE_BY_SIDE = $(MAKE) --no-print-directory --jobs 5 --keep-going --output-sync=line
-
 ##@ Use
 .PHONY: help
 help: ## List the targets
@@ -110,12 +107,11 @@ reset: $(VENVS)/embedded/.installed ## Ask, then stop everything and delete the 
 setup: $(INSTALLED) $(if $(DBT_FILES),$(MANIFEST)) ## Make the venvs and the dbt manifest; does only what is missing
 
 .PHONY: test
-test: setup $(TESTS_INSTALLED) ## Run all tests but the long fault tests, five parts side by side: much of each is waiting
-	@$(SIDE_BY_SIDE) $(FAST_PARTS) test-platform
+test: test-fast test-platform ## Run all tests but the long fault tests
 
 .PHONY: test-fast
-test-fast: setup $(TESTS_INSTALLED) ## Run the tests that need no running platform
-	@$(SIDE_BY_SIDE) $(FAST_PARTS)
+test-fast: setup $(TESTS_INSTALLED) ## Run the tests that need no running platform, four parts side by side
+	@$(MAKE) --no-print-directory --jobs 4 --keep-going --output-sync=line test-sql test-embedded test-lanes test-airflow
 
 .PHONY: test-sql
 test-sql: setup $(TESTS_INSTALLED) ## Run the tests of the SQL server

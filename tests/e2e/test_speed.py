@@ -11,7 +11,7 @@ import pytest
 
 from embedded.demo.traffic import Traffic
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(4000)]
+pytestmark = [pytest.mark.e2e, pytest.mark.faults, pytest.mark.timeout(4000)]
 
 SPEED = "retail_speed"
 SECONDS = 600
@@ -91,7 +91,6 @@ def test_changes_are_served_as_the_source_has_them(united: Any) -> None:
     assert differences(united) == []
 
 
-@pytest.mark.faults
 def test_a_fold_changes_no_answer(united: Any) -> None:
     watermarks = {entity: row["watermark"] for entity, row in status(united).items()}
     Traffic(united.endpoints.source.dsn("retail"), rate=200, seed=2).run(5)

@@ -246,6 +246,7 @@ def test_what_was_kept_is_not_read_again(bench: Place, tmp_path: Path) -> None:
     assert bench.lake.uploads() == []
 
 
+@pytest.mark.faults
 def test_a_failed_job_keeps_nothing(bench: Place, tmp_path: Path) -> None:
     steps = [
         {"records": "a", "rows": [{"id": i} for i in range(5000)]},
@@ -397,6 +398,7 @@ def test_cancelling_ends_the_whole_process_tree(bench: Place, tmp_path: Path) ->
 
 
 @pytest.mark.skipif(not os.path.exists("/proc/self/stat"), reason="looks at processes through /proc")
+@pytest.mark.faults
 def test_a_server_that_dies_takes_its_connectors_with_it(own_bench: Place, connectors: Path, tmp_path: Path) -> None:
     folders = {"scratch": str(tmp_path / "scratch"), "connectors": str(connectors)}
     server = own_bench.server.start(NO_FAULTS, **folders)

@@ -18,6 +18,8 @@ from include.retention.services import Services
 from lakehouse_providers.dremio.client import DremioClient
 from lakehouse_providers.dremio.endpoint import Endpoint
 
+pytestmark = pytest.mark.faults
+
 BUCKET, STREAM = "lakehouse", "coupon_redemptions"
 FOLDER = f"bronze/retail/{STREAM}/"
 CONNECTION = "8d1f6e3c-0000-4000-8000-000000000001"

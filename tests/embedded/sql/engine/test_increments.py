@@ -129,6 +129,7 @@ def test_many_random_changes_give_what_a_full_refresh_gives(orders: Bench, seed:
         ("ALTER TABLE $ns.orders ADD COLUMNS (extra INT)", ("FULL",) * 4),
     ],
 )
+@pytest.mark.faults
 def test_the_method_tells_the_truth(orders: Bench, statement: str, methods: tuple[str, ...]) -> None:
     orders.run("INSERT INTO $ns.orders VALUES (800, 's1', 3.25, DATE '2024-02-02', 1)")  # a second file to OPTIMIZE
     parts = dict(zip(wanted(orders), (PARTITION, PARTITION, PARTITION, ()), strict=True))

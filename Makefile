@@ -28,7 +28,7 @@ export PYTHONUNBUFFERED := 1
 
 INSTALLED := $(foreach name,airflow dbt embedded superset,$(VENVS)/$(name)/.installed)
 # Other people's clients and test suites, which only tests use.
-TESTS_INSTALLED := $(foreach name,conformance clients connectors/source-faker,$(VENVS)/$(name)/.installed)
+TESTS_INSTALLED := $(foreach name,clients connectors/source-faker,$(VENVS)/$(name)/.installed)
 MANIFEST := $(DBT_PROJECT)/target/manifest.json
 # All but what dbt writes itself.
 DBT_FILES := $(shell find $(DBT_PROJECT) -type f \( -name '*.sql' -o -name '*.yml' -o -name '*.yaml' -o -name '*.csv' -o -name '*.md' \) \
@@ -134,7 +134,7 @@ test-platform: setup $(VENVS)/clients/.installed ## Run the end-to-end tests; th
 	$(if $(PLATFORM_TESTS),$(EMBEDDED)/python -m pytest $(PLATFORM_TESTS) -m "not faults" $(PYTEST_ARGS))
 
 .PHONY: test-faults
-test-faults: setup $(TESTS_INSTALLED) ## Run the long tests: kill every server in the middle of its work, bad data, whole suites
+test-faults: setup $(TESTS_INSTALLED) $(VENVS)/conformance/.installed ## Run the long tests: kill every server in the middle of its work, bad data, whole suites
 	$(if $(EMBEDDED_TESTS),$(EMBEDDED)/python -m pytest $(EMBEDDED_TESTS) -m faults $(PYTEST_ARGS))
 	$(if $(AIRFLOW_TESTS),$(AIRFLOW)/python -m pytest $(AIRFLOW_TESTS) -m faults $(PYTEST_ARGS) || [ $$? = 5 ])
 	$(EMBEDDED)/python -m pytest $(PLATFORM_TESTS) -m faults $(PYTEST_ARGS)

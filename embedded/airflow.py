@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-import json
 import os
-import subprocess
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 
 import httpx
-import psycopg
 
 from embedded.credentials import Secrets
-from embedded.durable import write_json
 from embedded.home import PROJECT, Home
+from embedded.metadata_database import MetadataDatabase
 from embedded.ports import HOST
 from embedded.probes import HTTP
-from embedded.programs import INHERITED, Program, tail
+from embedded.programs import Program
 
 USER = "admin"
 API = "airflow-api"
@@ -137,55 +134,30 @@ class Airflow:
 
         Raises AirflowError with the end of the output when it fails.
         """
-        if self._is_migrated():
-            return
-        log = self.home.log("airflow-database")
-        with log.open("w", encoding="utf-8") as output:
-            os.chmod(output.fileno(), 0o600)
-            try:
-                subprocess.run(
-                    [str(self.venv / "bin" / "python"), "-P", str(SETUP)],
-                    input=json.dumps({"username": USER, "password": self.secrets.airflow_admin_password}),
-                    env={name: os.environ[name] for name in INHERITED if name in os.environ} | self.environment(),
-                    cwd=PROJECT,
-                    stdout=output,
-                    stderr=subprocess.STDOUT,
-                    text=True,
-                    timeout=SETUP_SECONDS,
-                    check=True,
-                )
-            except subprocess.SubprocessError as error:
-                raise AirflowError(
-                    f"Airflow's database could not be set up ({type(error).__name__}). The end of {log}:\n{tail(log)}"
-                ) from error
-        write_json(self._stamp, {"version": self._version(), "revisions": self._revisions()})
-
-    @property
-    def _stamp(self) -> Path:
-        return self.home.airflow / "migrated.json"
+        MetadataDatabase(
+            server="Airflow",
+            url=self.database_url,
+            version=self._version(),
+            revisions=(
+                "select version_num from alembic_version",
+                "select version_num from alembic_version_fab",
+                f"select username from ab_user where username = '{USER}'",
+            ),
+            python=self.venv / "bin" / "python",
+            script=SETUP,
+            account={"username": USER, "password": self.secrets.airflow_admin_password},
+            environment=self.environment(),
+            folder=PROJECT,
+            log=self.home.log("airflow-database"),
+            stamp=self.home.airflow / "migrated.json",
+            seconds=SETUP_SECONDS,
+            failure=AirflowError,
+        ).migrate()
 
     def _version(self) -> str:
         """Of the installed Airflow, without the seconds that asking it would cost."""
         found = sorted(self.venv.glob("lib/python*/site-packages/apache_airflow*-*.dist-info"))
         return " ".join(path.name for path in found if not path.name.startswith("apache_airflow_providers_"))
-
-    def _revisions(self) -> list[str]:
-        """What the database says of itself: its migrations, and that the administrator exists."""
-        queries = (
-            "select version_num from alembic_version",
-            "select version_num from alembic_version_fab",
-            f"select username from ab_user where username = '{USER}'",
-        )
-        with psycopg.connect(self.database_url, autocommit=True) as connection:
-            return [str(row[0]) for query in queries for row in connection.execute(query.encode())]
-
-    def _is_migrated(self) -> bool:
-        """A database that was restored or emptied does not match the stamp, and is migrated again."""
-        try:
-            stamp = json.loads(self._stamp.read_text(encoding="utf-8"))
-            return bool(stamp == {"version": self._version(), "revisions": self._revisions()})
-        except (OSError, ValueError, psycopg.Error):
-            return False
 
     def is_ready(self, component: str, since: float) -> bool:
         """`since`: when its process was started (seconds since 1970); an older heartbeat is another process's."""

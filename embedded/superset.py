@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import os
-import subprocess
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import psycopg
-
 from embedded.credentials import Secrets
-from embedded.durable import write_json
 from embedded.home import PROJECT, Home
+from embedded.metadata_database import MetadataDatabase
 from embedded.ports import HOST
 from embedded.probes import answers
-from embedded.programs import INHERITED, Program, tail
+from embedded.programs import Program
 
 NAME = "superset"
 USER = "admin"
@@ -97,53 +93,28 @@ class Superset:
 
         Raises SupersetError with the end of the output when it fails.
         """
-        if self._is_migrated():
-            return
         self.folder.mkdir(mode=0o700, exist_ok=True)
-        log = self.home.log(SETUP_NAME)
-        with log.open("w", encoding="utf-8") as output:
-            os.chmod(output.fileno(), 0o600)
-            try:
-                subprocess.run(
-                    [str(venv() / "bin" / "python"), "-P", str(SETUP)],
-                    input=json.dumps({"username": USER, "password": self.secrets.superset_admin_password}),
-                    env={name: os.environ[name] for name in INHERITED if name in os.environ} | self.environment(),
-                    cwd=self.folder,
-                    stdout=output,
-                    stderr=subprocess.STDOUT,
-                    text=True,
-                    timeout=SETUP_SECONDS,
-                    check=True,
-                )
-            except (OSError, subprocess.SubprocessError) as error:
-                raise SupersetError(
-                    f"Superset's database could not be set up ({type(error).__name__}). The end of {log}:\n{tail(log)}"
-                ) from error
-        write_json(self._stamp, {"version": self._version(), "revisions": self._revisions()})
-
-    @property
-    def _stamp(self) -> Path:
-        return self.folder / "migrated.json"
+        MetadataDatabase(
+            server="Superset",
+            url=self.database_url,
+            version=self._version(),
+            revisions=(
+                "select version_num from alembic_version",
+                f"select username from ab_user where username = '{USER}'",
+            ),
+            python=venv() / "bin" / "python",
+            script=SETUP,
+            account={"username": USER, "password": self.secrets.superset_admin_password},
+            environment=self.environment(),
+            folder=self.folder,
+            log=self.home.log(SETUP_NAME),
+            stamp=self.folder / "migrated.json",
+            seconds=SETUP_SECONDS,
+            failure=SupersetError,
+        ).migrate()
 
     def _version(self) -> str:
         """Of the installed Superset, without the seconds that asking it would cost."""
         return " ".join(
             path.name for path in sorted(venv().glob("lib/python*/site-packages/apache_superset-*.dist-info"))
         )
-
-    def _revisions(self) -> list[str]:
-        """What the database says of itself: its migrations, and that the administrator exists."""
-        queries = (
-            "select version_num from alembic_version",
-            f"select username from ab_user where username = '{USER}'",
-        )
-        with psycopg.connect(self.database_url, autocommit=True) as connection:
-            return [str(row[0]) for query in queries for row in connection.execute(query.encode())]
-
-    def _is_migrated(self) -> bool:
-        """A database that was restored or emptied does not match the stamp, and is migrated again."""
-        try:
-            stamp = json.loads(self._stamp.read_text(encoding="utf-8"))
-            return bool(stamp == {"version": self._version(), "revisions": self._revisions()})
-        except (OSError, ValueError, psycopg.Error):
-            return False

@@ -37,8 +37,8 @@ class Programs:
     def major(self) -> int:
         return _major(self.path("postgres"))
 
-    def run(self, name: str, *arguments: str, environment: Mapping[str, str] | None = None) -> str:
-        """Standard output. Raises ServerError with what the program says."""
+    def run(self, name: str, *arguments: str, environment: Mapping[str, str] | None = None, into: str = "") -> str:
+        """Standard output. Raises ServerError with what the program says, and `into` which database it should go."""
         done = subprocess.run(
             [self.path(name), *arguments],
             env=dict(environment or {"PATH": "/usr/bin:/bin", "LC_ALL": "C"}),
@@ -50,7 +50,8 @@ class Programs:
             check=False,
         )
         if done.returncode:
-            raise ServerError(f"{name} failed: {last_lines(done.stderr or done.stdout)}")
+            what = f"{name} into {into}" if into else name
+            raise ServerError(f"{what} failed: {last_lines(done.stderr or done.stdout)}")
         return done.stdout
 
 

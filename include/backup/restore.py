@@ -10,7 +10,6 @@ import datetime as dt
 import hashlib
 import os
 import shutil
-import subprocess
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -24,7 +23,7 @@ from include.backup import wal
 from include.backup.errors import ConfigurationError, NotVerifiedError, RefusedError, ServerError
 from include.backup.failpoints import reach
 from include.backup.point import hashes, prepare
-from include.backup.programs import Programs, confine, last_lines
+from include.backup.programs import Programs, confine
 from include.backup.scratch import Scratch, Target, fetch_base, fetch_wal, instance
 from include.backup.sets import verify
 from include.backup.settings import Backup, Login
@@ -266,22 +265,13 @@ def _copy(scratch: Scratch, programs: Programs, admin: Login, name: str, copy: s
 
 
 def _load(programs: Programs, admin: Login, dump: Path, database: str) -> None:
-    done = subprocess.run(
-        [
-            programs.path("pg_restore"),
-            *("--exit-on-error", "--no-password", "--host", admin.host, "--port", str(admin.port or 5432)),
-            *("--username", admin.login, "--dbname", database, str(dump)),
-        ],
-        env={"PGPASSWORD": admin.password, "PATH": "/usr/bin:/bin", "LC_ALL": "C"},
-        cwd="/",
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        errors="replace",
-        check=False,
+    programs.run(
+        "pg_restore",
+        *("--exit-on-error", "--no-password", "--host", admin.host, "--port", str(admin.port or 5432)),
+        *("--username", admin.login, "--dbname", database, str(dump)),
+        environment={"PGPASSWORD": admin.password, "PATH": "/usr/bin:/bin", "LC_ALL": "C"},
+        into=database,
     )
-    if done.returncode:
-        raise ServerError(f"pg_restore into {database} failed: {last_lines(done.stderr)}")
 
 
 _GRANTS = """

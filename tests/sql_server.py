@@ -59,6 +59,26 @@ class Dremio:
         return int(self.one(f"select count(*) from table(table_snapshot('{path}'))"))
 
 
+def iceberg_config(store: Any, access_key: str = "", secret_key: str = "") -> dict[str, Any]:
+    """The object store's Iceberg catalog as a RESTCATALOG source; with other keys than the store's own if given."""
+    access, secret = access_key or store.access_key, secret_key or store.secret_key
+    return {
+        "restEndpointUri": store.iceberg_uri,
+        "propertyList": [
+            {"name": "warehouse", "value": store.warehouse},
+            {"name": "fs.s3a.endpoint", "value": store.endpoint},
+            {"name": "fs.s3a.path.style.access", "value": "true"},
+            {"name": "fs.s3a.connection.ssl.enabled", "value": "false"},
+            {"name": "fs.s3a.endpoint.region", "value": "us-east-1"},
+        ],
+        "secretPropertyList": [
+            {"name": "fs.s3a.access.key", "value": access},
+            {"name": "fs.s3a.secret.key", "value": secret},
+            {"name": "credential", "value": f"{access}:{secret}"},
+        ],
+    }
+
+
 def _sources(lake_postgres: str, store: Any) -> Iterator[dict[str, Any]]:
     parts = psycopg.conninfo.conninfo_to_dict(lake_postgres)
     yield {
@@ -79,21 +99,7 @@ def _sources(lake_postgres: str, store: Any) -> Iterator[dict[str, Any]]:
     yield {
         "name": "lake",
         "type": "RESTCATALOG",
-        "config": {
-            "restEndpointUri": store.iceberg_uri,
-            "propertyList": [
-                {"name": "warehouse", "value": "s3://warehouse"},
-                {"name": "fs.s3a.endpoint", "value": store.endpoint},
-                {"name": "fs.s3a.path.style.access", "value": "true"},
-                {"name": "fs.s3a.connection.ssl.enabled", "value": "false"},
-                {"name": "fs.s3a.endpoint.region", "value": "us-east-1"},
-            ],
-            "secretPropertyList": [
-                {"name": "fs.s3a.access.key", "value": store.access_key},
-                {"name": "fs.s3a.secret.key", "value": store.secret_key},
-                {"name": "credential", "value": f"{store.access_key}:{store.secret_key}"},
-            ],
-        },
+        "config": iceberg_config(store),
     }
     yield {
         "name": "ledger",

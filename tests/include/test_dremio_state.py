@@ -21,6 +21,7 @@ from lakehouse_providers.dremio import errors
 from lakehouse_providers.dremio.administration import Administration, Grantee
 from lakehouse_providers.dremio.client import DremioClient
 from lakehouse_providers.dremio.hook import DremioHook
+from tests.sql_server import iceberg_config
 
 if TYPE_CHECKING:
     from embedded.object_store import ObjectStore
@@ -40,21 +41,7 @@ def files(client: DremioClient, object_store: ObjectStore, monkeypatch: pytest.M
     fields = {"conn_type": "aws", "login": object_store.access_key, "password": object_store.secret_key}
     monkeypatch.setenv("AIRFLOW_CONN_LAKE_S3", json.dumps(fields))
     mark = uuid.uuid4().hex[:8]
-    config = {
-        "restEndpointUri": object_store.iceberg_uri,
-        "propertyList": [
-            {"name": "warehouse", "value": object_store.warehouse},
-            {"name": "fs.s3a.endpoint", "value": object_store.endpoint},
-            {"name": "fs.s3a.path.style.access", "value": "true"},
-            {"name": "fs.s3a.connection.ssl.enabled", "value": "false"},
-            {"name": "fs.s3a.endpoint.region", "value": "us-east-1"},
-        ],
-        "secretPropertyList": [
-            {"name": "fs.s3a.access.key", "value": "{{ conn.lake_s3.login }}"},
-            {"name": "fs.s3a.secret.key", "value": "{{ conn.lake_s3.password }}"},
-            {"name": "credential", "value": "{{ conn.lake_s3.login }}:{{ conn.lake_s3.password }}"},
-        ],
-    }
+    config = iceberg_config(object_store, "{{ conn.lake_s3.login }}", "{{ conn.lake_s3.password }}")
     space, lake = f"space_{mark}", f"lake_{mark}"
     files: Files = {
         "lake": lake,

@@ -19,6 +19,8 @@ from urllib.parse import quote
 import httpx
 import psycopg
 
+from tests.sql_server import iceberg_config
+
 if TYPE_CHECKING:
     from embedded.object_store import ObjectStore
     from embedded.postgres import PostgresServer
@@ -257,21 +259,7 @@ def rest_source(store: ObjectStore, name: str) -> dict[str, Any]:
         "entityType": "source",
         "type": "RESTCATALOG",
         "name": name,
-        "config": {
-            "restEndpointUri": store.iceberg_uri,
-            "propertyList": [
-                {"name": "warehouse", "value": store.warehouse},
-                {"name": "fs.s3a.endpoint", "value": store.endpoint},
-                {"name": "fs.s3a.path.style.access", "value": "true"},
-                {"name": "fs.s3a.connection.ssl.enabled", "value": "false"},
-                {"name": "fs.s3a.endpoint.region", "value": "us-east-1"},
-            ],
-            "secretPropertyList": [
-                {"name": "fs.s3a.access.key", "value": store.access_key},
-                {"name": "fs.s3a.secret.key", "value": store.secret_key},
-                {"name": "credential", "value": f"{store.access_key}:{store.secret_key}"},
-            ],
-        },
+        "config": iceberg_config(store),
     }
 
 

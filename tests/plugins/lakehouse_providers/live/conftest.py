@@ -18,6 +18,8 @@ import httpx
 import psycopg
 import pytest
 
+from tests.sql_server import iceberg_config
+
 if TYPE_CHECKING:
     from embedded.object_store import ObjectStore
     from embedded.postgres import PostgresServer
@@ -163,19 +165,5 @@ def airbyte_connection(replication_server: Server, monkeypatch: pytest.MonkeyPat
 @pytest.fixture
 def lake_source(object_store: ObjectStore) -> dict[str, Any]:
     """The source `lake` as a client declares it: Iceberg tables of the object store's REST catalog."""
-    config = {
-        "restEndpointUri": object_store.iceberg_uri,
-        "propertyList": [
-            {"name": "warehouse", "value": object_store.warehouse},
-            {"name": "fs.s3a.endpoint", "value": object_store.endpoint},
-            {"name": "fs.s3a.path.style.access", "value": "true"},
-            {"name": "fs.s3a.connection.ssl.enabled", "value": "false"},
-            {"name": "fs.s3a.endpoint.region", "value": "us-east-1"},
-        ],
-        "secretPropertyList": [
-            {"name": "fs.s3a.access.key", "value": object_store.access_key},
-            {"name": "fs.s3a.secret.key", "value": object_store.secret_key},
-            {"name": "credential", "value": f"{object_store.access_key}:{object_store.secret_key}"},
-        ],
-    }
+    config = iceberg_config(object_store)
     return {"name": "lake", "type": "RESTCATALOG", "config": config}

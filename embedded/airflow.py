@@ -115,6 +115,8 @@ class Airflow:
             ("core", "dagbag_import_timeout"): "120",
             ("dag_processor", "dag_file_processor_timeout"): "180",
             ("cosmos", "enable_telemetry"): "False",
+            # What dbt has parsed, and profiles with our ports in them: two platforms must not share them in /tmp.
+            ("cosmos", "cache_dir"): str(self.home.airflow / "cosmos"),
         }
 
     def program(self, component: str) -> Program:

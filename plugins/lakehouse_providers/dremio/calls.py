@@ -101,7 +101,7 @@ Step = Call | Pause
 def wait_for_job(job_id: str, url: str, timeout: float | None, longest: float) -> Generator[Step, Any, Job]:
     """Polls until the job has COMPLETED. Raises DremioJobError. `timeout`: seconds, None for none."""
     end = None if timeout is None else time.monotonic() + timeout
-    pause = 0.05
+    pause = 0.01  # most statements of a run are done within milliseconds
     while True:
         found = Job.parse(job_id, (yield job(job_id)))
         if found.final:
@@ -109,7 +109,7 @@ def wait_for_job(job_id: str, url: str, timeout: float | None, longest: float) -
         if end is not None and time.monotonic() >= end:
             raise errors.DremioJobTimeoutError(job_id, found.state, f"not finished after {timeout:g} s", url)
         yield Pause(pause)
-        pause = min(pause * 1.5, longest)
+        pause = min(pause * 2, longest)
 
 
 def ensure_completed(found: Job, url: str) -> Job:

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
 import psycopg
-from airflow.sdk import BaseHook
+from airflow.sdk import BaseHook, Connection
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 from psycopg.conninfo import make_conninfo
 
@@ -16,19 +16,23 @@ from lakehouse_providers.polling import Pace, poll
 log = logging.getLogger(__name__)
 
 
-async def _holds(conn_id: str, sql: str, parameters: Sequence[Any]) -> bool | None:
-    """True when the first column of the first row is true; None, so look again, otherwise."""
-    conn = await BaseHook.aget_connection(conn_id)
-    dsn = make_conninfo(
+def dsn(conn: Connection) -> str:
+    """The address that an Airflow connection of type `postgres` names."""
+    return make_conninfo(
         host=conn.host or "",
         port=conn.port or 5432,
         dbname=conn.schema or "",
         user=conn.login or "",
         password=conn.password or "",
         connect_timeout=10,
-        application_name="lakehouse-triggerer",
+        application_name="lakehouse-wait",
     )
-    async with await psycopg.AsyncConnection.connect(dsn, autocommit=True) as session:
+
+
+async def _holds(conn_id: str, sql: str, parameters: Sequence[Any]) -> bool | None:
+    """True when the first column of the first row is true; None, so look again, otherwise."""
+    conn = await BaseHook.aget_connection(conn_id)
+    async with await psycopg.AsyncConnection.connect(dsn(conn), autocommit=True) as session:
         row = await (await session.execute(sql.encode(), list(parameters))).fetchone()
     return True if row and row[0] else None
 

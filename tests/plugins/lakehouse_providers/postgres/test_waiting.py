@@ -10,6 +10,7 @@ from typing import Any
 import psycopg
 import pytest
 from airflow.sdk._shared.module_loading import import_string
+from airflow.sdk.exceptions import TaskDeferred
 from psycopg.conninfo import conninfo_to_dict
 
 from lakehouse_providers.postgres.operators import PostgresConditionError, PostgresConditionOperator
@@ -77,6 +78,16 @@ def test_a_broken_query_is_an_error_and_not_an_answer(platform: str) -> None:
     operator = PostgresConditionOperator(task_id="wait", conn_id="platform", sql="select nowhere", deferrable=False)
     with pytest.raises(PostgresConditionError, match="nowhere"):
         operator.execute({})  # type: ignore[arg-type]  # a context that is not read
+
+
+def test_a_wait_that_is_over_already_is_not_deferred(platform: str) -> None:
+    def wait(value: int) -> Any:
+        operator = PostgresConditionOperator(task_id="wait", conn_id="platform", sql=SQL, parameters=[value])
+        return operator.execute({})  # type: ignore[arg-type]
+
+    assert wait(1)["reached"] is True
+    with pytest.raises(TaskDeferred):
+        wait(0)
 
 
 def test_no_patience_left_is_an_answer(platform: str) -> None:

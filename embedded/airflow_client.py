@@ -10,6 +10,8 @@ import httpx
 from tenacity import retry, retry_if_exception_type, stop_after_delay, wait_exponential
 
 FINISHED = frozenset({"success", "failed"})
+# Airflow spends a tenth of a second on listing a run's tasks.
+LOOK_SECONDS = 1.0
 DONE_TASKS = frozenset({"success", "failed", "skipped", "upstream_failed", "removed"})
 
 
@@ -116,7 +118,7 @@ class AirflowClient:
             if time.monotonic() > end:
                 open_tasks = {t["task_id"]: t["state"] for t in tasks if t["state"] not in DONE_TASKS}
                 raise RunTimeoutError(f"{dag_id} {run_id} is {state} after {timeout:.0f} s; unfinished: {open_tasks}")
-            time.sleep(0.5)
+            time.sleep(LOOK_SECONDS)
 
     def log(self, dag_id: str, run_id: str, task_id: str, try_number: int) -> str:
         """The text of one try's log."""

@@ -68,6 +68,7 @@ def _group_tasks(pipeline: Pipeline, group: Group) -> Any:
             connection_name=group.connection,
             deferrable=True,
             poll_interval=1.0,
+            defer_after=5.0,
             timeout=pipeline.timeout.total_seconds(),
             pool=POOL,
         )

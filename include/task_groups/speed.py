@@ -37,6 +37,7 @@ def capture(pipeline: Pipeline) -> Any:
         connection_name=pipeline.speed.connection,
         deferrable=True,
         poll_interval=0.5,
+        defer_after=10.0,  # a micro-batch takes a second or two; deferring it would double the time readers wait
         timeout=pipeline.timeout.total_seconds(),
         pool=POOL,
     )

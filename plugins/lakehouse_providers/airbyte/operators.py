@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from airflow.providers.openlineage.extractors.base import OperatorLineage
 
 JOB_URL = "airbyte_job_url"
+# Between the first looks at a sync that may be over soon.
+SHORT_SECONDS = 0.2
 
 
 class AirbyteJobLink(XComLink):
@@ -43,6 +45,7 @@ class AirbyteSyncOperator(AirbyteTriggerSyncOperator):
     :param on_running: what to do when somebody else's sync of the connection runs: adopt it (default; the facts then
         say `adopted`), wait for its end and then start an own one, or fail.
     :param poll_interval: seconds between looks while deferred, jittered (wait_seconds counts only when not deferred).
+    :param defer_after: seconds in which a short sync may end before the task defers, which costs Airflow a few itself.
     :param cancel_on_timeout: cancel the job after `timeout` seconds; otherwise the next try adopts it.
     :return: {"job_id", "connection_id", "connection", "status", "rows", "bytes", "duration_seconds", "started_at",
         "ended_at", "adopted", "url", "streams"}; with `asynchronous` just the job id
@@ -58,6 +61,7 @@ class AirbyteSyncOperator(AirbyteTriggerSyncOperator):
         connection_name: str | None = None,
         on_running: OnRunning = "adopt",
         poll_interval: float = 10.0,
+        defer_after: float = 0.0,
         cancel_on_timeout: bool = True,
         deferrable: bool = True,
         **kwargs: Any,
@@ -70,6 +74,7 @@ class AirbyteSyncOperator(AirbyteTriggerSyncOperator):
         self.connection_name = connection_name
         self.on_running = on_running
         self.poll_interval = poll_interval
+        self.defer_after = defer_after
         self.cancel_on_timeout = cancel_on_timeout
         self.job_id: int | None = None
         self._submission: Submission | None = None
@@ -113,13 +118,25 @@ class AirbyteSyncOperator(AirbyteTriggerSyncOperator):
         """Defers, or waits here and gives the same event the trigger would give."""
         deadline = time.time() + self._patience()
         if self.deferrable:
-            self.defer(
-                trigger=AirbyteJobTrigger(job_id, self.airbyte_conn_id, deadline, self.poll_interval, adopted),
-                method_name=method,
-            )
-        endpoint = AirbyteSyncHook(self.airbyte_conn_id).endpoint()
-        watch = watch_sync(endpoint, job_id, Pace(self.wait_seconds, self.wait_seconds, deadline))
-        return {**asyncio.run(watch), "adopted": adopted}
+            event = self._short(job_id)
+            if event is None:
+                self.defer(
+                    trigger=AirbyteJobTrigger(job_id, self.airbyte_conn_id, deadline, self.poll_interval, adopted),
+                    method_name=method,
+                )
+        else:
+            event = self._watch(job_id, Pace(self.wait_seconds, self.wait_seconds, deadline))
+        return {**event, "adopted": adopted}
+
+    def _short(self, job_id: int) -> Event | None:
+        """The end of a sync that is over within `defer_after`, else None."""
+        if self.defer_after <= 0:
+            return None
+        event = self._watch(job_id, Pace(SHORT_SECONDS, self.poll_interval, time.time() + self.defer_after))
+        return None if event["status"] == "timeout" else event
+
+    def _watch(self, job_id: int, pace: Pace) -> Event:
+        return asyncio.run(watch_sync(AirbyteSyncHook(self.airbyte_conn_id).endpoint(), job_id, pace))
 
     def _patience(self) -> float:
         """Seconds. Airflow itself does not apply execution_timeout to a deferred task."""

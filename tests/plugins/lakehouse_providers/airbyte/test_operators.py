@@ -70,6 +70,14 @@ def test_facts_come_back_in_both_modes(
     assert store.data == {}, "a later clear of this task must sync again"
 
 
+def test_a_short_sync_ends_without_deferring_and_a_long_one_defers(airbyte: Any, context: Any) -> None:
+    airbyte.ends(after=2)
+    assert operator(defer_after=60).execute(context)["status"] == "succeeded"
+    airbyte.ends(after=10**6)
+    defer(operator(defer_after=0.3), context)
+    assert len(airbyte.created) == 2
+
+
 def test_the_official_arguments_work(airbyte: Any, context: Any, connection_id: str) -> None:
     task = operator(connection_id=connection_id, api_version="v1", timeout=10, asynchronous=True)
     assert isinstance(task, AirbyteTriggerSyncOperator)

@@ -142,7 +142,8 @@ test-faults: setup $(TESTS_INSTALLED) $(VENVS)/conformance/.installed ## Run the
 .PHONY: soak
 soak: setup ## Random histories against the real lanes, with kills (SEEDS=200, from FIRST=1000)
 	LAKEHOUSE_SERVING_SEEDS=$(or $(SEEDS),200) LAKEHOUSE_SERVING_FIRST_SEED=$(or $(FIRST),1000) \
-		$(EMBEDDED)/python -m pytest tests/serving/test_histories.py -m "not faults" $(PYTEST_ARGS)
+		$(EMBEDDED)/python -m pytest tests/serving/test_histories.py tests/serving/test_capture.py \
+			-k the_view_is_the_source $(PYTEST_ARGS)
 
 .PHONY: soak-sql
 soak-sql: $(VENVS)/embedded/.installed ## Mixed load on the SQL server with kill -9 every minute (MINUTES=60)

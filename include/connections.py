@@ -10,10 +10,20 @@ from urllib.parse import quote
 
 import psycopg
 from airflow.sdk import Connection
+from airflow.sdk.exceptions import AirflowNotFoundException
 from psycopg.conninfo import make_conninfo
 
 _REFERENCE = re.compile(r"\{\{ *conn\.([a-z0-9_]+)\.([a-z_.]+) *\}\}")
 _FIELDS = ("host", "port", "login", "password", "schema")
+
+
+def absent(conn_id: str) -> str:
+    """Why there is no such service here; "" where there is."""
+    try:
+        conn = Connection.get(conn_id)
+    except AirflowNotFoundException:
+        return f"there is no Airflow connection {conn_id}"
+    return "" if (conn.host or "").strip() else f"the Airflow connection {conn_id} has no host"
 
 
 def dsn(conn_id: str, dbname: str | None = None) -> str:

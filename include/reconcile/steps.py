@@ -8,11 +8,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from airflow.providers.amazon.aws.hooks.base_aws import AwsBaseHook
-from airflow.providers.amazon.aws.hooks.s3 import S3Hook
-from airflow.sdk import Connection
-from airflow.sdk.exceptions import AirflowNotFoundException
-
 from include import connections, ledger, speed
 from include.paths import PLATFORM
 from include.reconcile import airbyte, airflow, capture, dremio, elasticsearch, postgres, s3, superset
@@ -45,17 +40,8 @@ class Step:
 
     def changes(self, options: Options) -> list[Change]:
         """Raises SpecError, ApplyError, or what the service's client raises."""
-        reason = absent(self.optional) if self.optional else ""
+        reason = connections.absent(self.optional) if self.optional else ""
         return [Change("await", "service", self.name, (f"skipped: {reason}",))] if reason else self.run(options)
-
-
-def absent(conn_id: str) -> str:
-    """Why there is no such service here; "" where there is."""
-    try:
-        conn = Connection.get(conn_id)
-    except AirflowNotFoundException:
-        return f"there is no Airflow connection {conn_id}"
-    return "" if (conn.host or "").strip() else f"the Airflow connection {conn_id} has no host"
 
 
 def _ledger(options: Options) -> list[Change]:
@@ -65,6 +51,10 @@ def _ledger(options: Options) -> list[Change]:
 
 
 def _object_store(options: Options) -> list[Change]:
+    # Here, not above: boto3 would cost every parse of the DAG files a third of a second.
+    from airflow.providers.amazon.aws.hooks.base_aws import AwsBaseHook
+    from airflow.providers.amazon.aws.hooks.s3 import S3Hook
+
     iam = AwsBaseHook(aws_conn_id=STORE, client_type="iam").get_conn()
     return s3.run(S3Hook(STORE).get_conn(), iam, apply=options.apply)
 

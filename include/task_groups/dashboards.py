@@ -8,10 +8,11 @@ from airflow.sdk import get_current_context, task
 
 from include import connections, dashboards, ledger
 from include.publication import datasets
-from include.reconcile.steps import SUPERSET, absent
 from include.specs.pipeline import Pipeline
 from include.task_groups.run import LEDGER
 from lakehouse_providers.superset.hook import SupersetHook
+
+SUPERSET = "superset"
 
 
 def warm(pipeline: Pipeline) -> Any:
@@ -21,7 +22,7 @@ def warm(pipeline: Pipeline) -> Any:
 
         After the receipt, and noted there: what is published stays published when Superset is down.
         """
-        reason = absent(SUPERSET)
+        reason = connections.absent(SUPERSET)
         if reason:
             facts: dict[str, Any] = {"skipped": reason}
         else:

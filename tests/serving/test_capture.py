@@ -8,6 +8,7 @@ import random
 import signal
 import time
 from collections import Counter
+from collections.abc import Iterator
 from typing import Any
 
 import psycopg
@@ -53,7 +54,7 @@ class Captured(Lanes):
     def lose_slot(self) -> None:
         """The source forgets what was not read yet."""
         assert self.pipeline.speed is not None
-        with self.source() as conn:
+        with psycopg.connect(self.reader_dsn, autocommit=True) as conn:
             conn.execute("select pg_drop_replication_slot(%s)", [self.pipeline.speed.slot])
 
     def rebuild(self) -> None:
@@ -84,7 +85,7 @@ def _parts(dsn: str, **more: Any) -> dict[str, Any]:
 
 
 @pytest.fixture
-def captured(lanes, airbyte, source_postgres) -> Captured:  # noqa: F811
+def captured(lanes, airbyte, source_postgres) -> Iterator[Captured]:  # noqa: F811
     """Source declared as the platform does it: publication, replica identities, slot, connection."""
     real = Captured(**{name: getattr(lanes, name) for name in ("dremio", "dbt", "s3", "source_dsn", "ledger_dsn")})
     plan = real.pipeline.speed
@@ -123,7 +124,16 @@ def captured(lanes, airbyte, source_postgres) -> Captured:  # noqa: F811
         "configurations": {"streams": streams},
     }
     real.airbyte, real.connection = airbyte, post(airbyte, "/connections", body)["connectionId"]
-    return real
+    yield real
+    for path in (
+        f"connections/{real.connection}",
+        f"sources/{made['sourceId']}",
+        f"destinations/{there['destinationId']}",
+    ):
+        assert airbyte.delete(f"/{path}").is_success
+    real.lose_slot()
+    with psycopg.connect(source_postgres.superuser_dsn("retail"), autocommit=True) as conn:
+        conn.execute(f"drop publication {plan.publication}")
 
 
 @pytest.mark.timeout(1800)

@@ -6,8 +6,7 @@ Every call has a time limit; what may safely be repeated is repeated with back-o
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import httpx
 
@@ -64,21 +63,12 @@ class Endpoint:
         return f"{self.ui_url}{workspace}/connections/{connection_id}/timeline?jobId={job_id}"
 
 
-class AirbyteClient:
-    """For tasks. Use as a context manager, or call close()."""
+class AirbyteClient(transport.Session):
+    """For tasks."""
 
     def __init__(self, endpoint: Endpoint) -> None:
+        super().__init__(endpoint.http())
         self.endpoint = endpoint
-        self._http = endpoint.http()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
-        self.close()
-
-    def close(self) -> None:
-        self._http.close()
 
     def call(self, call: Call) -> Any:
         """Sends one request. Raises AirbyteResponseError, AirbyteUnreachableError."""
@@ -214,20 +204,12 @@ def _offsets() -> Iterator[int]:
     return iter(range(0, 1_000_000, calls.PAGE))
 
 
-class AsyncAirbyteClient:
+class AsyncAirbyteClient(transport.AsyncSession):
     """For the triggerer: only what a wait needs."""
 
     def __init__(self, endpoint: Endpoint) -> None:
+        super().__init__(endpoint.async_http())
         self.endpoint = endpoint
-        self._http = endpoint.async_http()
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None
-    ) -> None:
-        await self._http.aclose()
 
     async def call(self, call: Call) -> Any:
         try:

@@ -9,8 +9,7 @@ import asyncio
 import time
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import suppress
-from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Any, TypeVar
 
 import httpx
 
@@ -26,21 +25,12 @@ T = TypeVar("T")
 Entity = dict[str, Any]
 
 
-class DremioClient:
-    """For tasks. Use as a context manager, or call close()."""
+class DremioClient(transport.Session):
+    """For tasks."""
 
     def __init__(self, endpoint: Endpoint) -> None:
+        super().__init__(endpoint.http())
         self.endpoint = endpoint
-        self._http = endpoint.http()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
-        self.close()
-
-    def close(self) -> None:
-        self._http.close()
 
     def call(self, call: Call) -> Any:
         """Sends one request. Raises DremioResponseError, DremioUnreachableError."""
@@ -254,20 +244,12 @@ class DremioClient:
             return
 
 
-class AsyncDremioClient:
+class AsyncDremioClient(transport.AsyncSession):
     """For the triggerer: only what a wait needs."""
 
     def __init__(self, endpoint: Endpoint) -> None:
+        super().__init__(endpoint.async_http())
         self.endpoint = endpoint
-        self._http = endpoint.async_http()
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None
-    ) -> None:
-        await self._http.aclose()
 
     async def call(self, call: Call) -> Any:
         try:

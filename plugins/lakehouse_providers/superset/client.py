@@ -11,8 +11,7 @@ import json
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import httpx
 
@@ -56,24 +55,15 @@ class ChartData:
     sql: str
 
 
-class SupersetClient:
-    """Use as a context manager, or call close()."""
+class SupersetClient(transport.Session):
+    """A session of one account."""
 
     def __init__(self, endpoint: Endpoint) -> None:
-        self.endpoint = endpoint
-        self._http = httpx.Client(
-            base_url=endpoint.base_url.rstrip("/"), timeout=endpoint.timeout, verify=endpoint.verify
+        super().__init__(
+            httpx.Client(base_url=endpoint.base_url.rstrip("/"), timeout=endpoint.timeout, verify=endpoint.verify)
         )
+        self.endpoint = endpoint
         self._signed_in = False
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
-        self.close()
-
-    def close(self) -> None:
-        self._http.close()
 
     # Session
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
+from airflow.sdk import Context
 from cosmos import DbtTaskGroup, ExecutionConfig, ProfileConfig, ProjectConfig, RenderConfig
 from cosmos.constants import ExecutionMode, InvocationMode, LoadMode, TestBehavior
 
@@ -13,9 +14,14 @@ from include.specs.pipeline import Pipeline
 from include.task_groups.verify import DREMIO
 from lakehouse_providers.dremio.profile import DremioProfileMapping
 
+if TYPE_CHECKING:
+    from cosmos.operators._watcher.base import BaseConsumerSensor
+
 POOL = "transform"
 # How often a model's task asks whether dbt is done with it; Cosmos' default of 10 s is longer than most models take.
 WATCH_SECONDS = 2
+# XCom of a layer's dbt process: the try in which it built last.
+ROUND = "round"
 
 # The run's mode and interval: models are functions of these and of bronze. Given through the environment, not as
 # --vars: other vars would make dbt parse the whole project again in every run.
@@ -47,6 +53,23 @@ def _profile(layer: str) -> ProfileConfig:
     )
 
 
+def _build_again(context: Context) -> None:
+    """Before dbt starts. Cosmos skips it in every try but the first, and each model then starts a dbt of its own: a
+    run that is cleared as a whole, as a backfill of a past interval is, would take several times as long.
+    """
+    ti = context["ti"]
+    ti.xcom_push(key=ROUND, value=ti.try_number)
+    ti.try_number = 1
+
+
+def _watch_again(context: Context) -> None:
+    """Before a model's task starts: it watches a build of its own round, and only one cleared alone starts dbt."""
+    ti, task = context["ti"], cast("BaseConsumerSensor", context["task"])
+    built = ti.xcom_pull(task_ids=task.producer_task_id, key=ROUND)
+    if built is not None and built >= ti.try_number:
+        ti.try_number = 1
+
+
 def build(pipeline: Pipeline, layer: str, select: str, with_views: str | None = None) -> Any:
     """The models of a layer built aside and tested; readers do not see them yet.
 
@@ -70,7 +93,8 @@ def build(pipeline: Pipeline, layer: str, select: str, with_views: str | None = 
             execution_mode=ExecutionMode.WATCHER,
             invocation_mode=InvocationMode.SUBPROCESS,
             dbt_executable_path=SETTINGS.dbt_executable,
-            setup_operator_args={"dbt_cmd_flags": flags},
+            # One retry heals a killed process; bad data is as bad in the next build.
+            setup_operator_args={"dbt_cmd_flags": flags, "pre_execute": _build_again, "retries": 1},
         ),
         operator_args={
             "env": ENVIRONMENT,
@@ -78,5 +102,6 @@ def build(pipeline: Pipeline, layer: str, select: str, with_views: str | None = 
             "pool": POOL,
             "install_deps": False,
             "poke_interval": WATCH_SECONDS,
+            "pre_execute": _watch_again,
         },
     )

@@ -37,7 +37,7 @@ class Reader:
 
     def _read(self) -> None:
         query = "SELECT COUNT(*) AS n, SUM(revenue) AS revenue, SUM(units) AS units FROM lakehouse.gold.daily_revenue"
-        while not self._stop.is_set():
+        while not self._stop.wait(0.05):
             try:
                 self.answers.add(tuple(map(str, self._dremio.sql(query)[0].values())))
                 self.reads += 1

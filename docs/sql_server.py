@@ -33,8 +33,9 @@ The server speaks Dremio's REST v3 (and the parts of v2 that clients use) and Ar
 FLIGHT = """\
 A descriptor holds SQL, as Dremio's older clients send it, or a command of Flight SQL. Basic handshake,
 login, OAuth and personal access tokens; the headers schema, quoting, routing_queue, routing_tag,
-routing_engine; a session by cookie, which USE changes; TLS with `LAKEHOUSE_SQL_FLIGHT_CERTIFICATE` and
-`LAKEHOUSE_SQL_FLIGHT_KEY`. A query is planned and started at GetFlightInfo, a command runs at DoGet.
+routing_engine, supports_complex_types; a session by cookie, which USE changes; TLS with
+`LAKEHOUSE_SQL_FLIGHT_CERTIFICATE` and `LAKEHOUSE_SQL_FLIGHT_KEY`. A query is planned and started at
+GetFlightInfo, a command runs at DoGet.
 Rows are streamed while they are computed; a query that nobody fetches for
 `LAKEHOUSE_SQL_UNCLAIMED_TIMEOUT` (60) seconds or whose client reads nothing for
 `LAKEHOUSE_SQL_READER_TIMEOUT` (900) seconds is cancelled. Unlike Dremio 25 it takes parameters of

@@ -19,6 +19,7 @@ from embedded.sql.catalog.iceberg_source import IcebergSource
 from embedded.sql.catalog.policy import MetadataPolicy
 from embedded.sql.catalog.postgres_source import PostgresSource
 from embedded.sql.catalog.s3_source import S3Source
+from embedded.sql.catalog.scope import Scope
 from embedded.sql.catalog.service import CatalogService, Item, Place
 from embedded.sql.datasets import (
     Dataset,
@@ -193,8 +194,6 @@ class EngineCatalog:
 
     def refresh_metadata(self, path: Path, options: Mapping[str, object]) -> str:
         """ALTER PDS ... REFRESH METADATA; options: files, partitions, promotion, update, missing."""
-        if options.get("partitions"):
-            raise UnsupportedError("REFRESH METADATA FOR PARTITIONS is not supported by this server")
         root = self._service.root(path)
         shown = names.dotted(path)
         if root.kind != "source":
@@ -205,12 +204,7 @@ class EngineCatalog:
         entity = self._service.entities.find(path)
         if entity is None:
             return self._promote(path, root, options)
-        files = options.get("files")
-        change = self._service.refresh(
-            entity,
-            only=[str(name) for name in files] if isinstance(files, (list, tuple)) else (),
-            delete_missing=_delete_missing(root, options),
-        )
+        change = self._service.refresh(entity, only=Scope.of(options), delete_missing=_delete_missing(root, options))
         return _refresh_words(shown, change, force=options.get("update") != "LAZY")
 
     def _refresh_live(self, root: Entity, path: Path) -> str:

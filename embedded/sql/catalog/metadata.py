@@ -18,7 +18,9 @@ from psycopg.types.json import Jsonb
 
 from embedded.sql import clock
 from embedded.sql.catalog import formats, names, parquet
+from embedded.sql.catalog.object_listing import StoredObject
 from embedded.sql.catalog.s3_source import S3Source
+from embedded.sql.catalog.scope import Scope
 from embedded.sql.database import Database, Row
 from embedded.sql.datasets import Path, S3Access
 from embedded.sql.engine.datatypes import parse_type, type_text
@@ -151,40 +153,57 @@ Describe = Callable[[tuple[str, ...], str, S3Access, Mapping[str, object]], Sequ
 """The engine's look into files: name and Dremio type of each column."""
 
 
+Listed = list[tuple[str, StoredObject]]
+
+
 def learn(
     source: S3Source,
     path: Path,
     format_: Mapping[str, Any],
     before: Metadata | None,
     describe: Describe,
-    only: Sequence[str] = (),
+    only: Scope | None = None,
 ) -> tuple[Change, Metadata | None]:
     """List the files of a promoted path and look into the new ones.
 
-    With `only` (file names inside the folder) other files stay as they were. MISSING: no file is left.
+    With `only` the files outside of it stay as they were. MISSING: no file is left.
     Raises DataReadError for a file of another format, ValidationError for columns that cannot be united.
     """
     listed = formats.listed(source, path, format_["type"])
     if not listed:
         return "MISSING", None
     known = {file.uri: file for file in before.files} if before else {}
-    if only:
-        wanted = set(only)
-        listed = [(u, o) for u, o in listed if u in known or any(u.endswith(f"/{name}") for name in wanted)]
+    kept: dict[str, KnownFile] = {}
+    if only is not None:
+        listed, kept = _narrowed(only, source, path, listed, known)
+        known = {uri: file for uri, file in known.items() if uri not in kept}
     new = [(u, o) for u, o in listed if u not in known or (known[u].etag, known[u].size) != (o.etag, o.size)]
     if before is not None and not new and len(listed) == len(known):
         return "UNCHANGED", before
     if format_["type"] == formats.PARQUET:
         # When every file is new nothing binds us to the old columns.
-        base = before.columns if before is not None and len(new) < len(listed) else None
+        every_one = new and len(new) == len(listed) + len(kept)
+        base = before.columns if before is not None and not every_one else None
         footers = parquet.read_footers([uri for uri, _ in new], source.access)
         rows = {footer.uri: footer.rows for footer in footers}
         columns = parquet.merge(base, footers, names.dotted(path))
     else:
         rows = {}
-        options = {**format_, "version": listed[0][1].etag}
-        columns = columns_from(describe(tuple(uri for uri, _ in listed), format_["type"], source.access, options))
-    files = tuple(KnownFile(u, o.size, o.etag, rows.get(u, known[u].rows if u in known else 0)) for u, o in listed)
+        options = {**format_, "version": listed[0][1].etag if listed else ""}
+        uris = (*kept, *(uri for uri, _ in listed))
+        columns = columns_from(describe(uris, format_["type"], source.access, options))
+    read = [KnownFile(u, o.size, o.etag, rows.get(u, known[u].rows if u in known else 0)) for u, o in listed]
     if not columns.names:
         raise ValidationError(f"The files of {names.dotted(path)} have no columns")
+    files = tuple(sorted([*kept.values(), *read], key=lambda file: file.uri))
     return "CHANGED", Metadata((before.version if before else 0) + 1, clock.now(), columns, files)
+
+
+def _narrowed(
+    only: Scope, source: S3Source, path: Path, listed: Listed, known: Mapping[str, KnownFile]
+) -> tuple[Listed, dict[str, KnownFile]]:
+    """The listed files in a refresh's scope, and the known ones outside of it."""
+    folder = "s3://{}/{}/".format(*source.location(path[1:]))
+    only.check([uri.removeprefix(folder) for uri, _ in listed], names.dotted(path))
+    kept = {uri: file for uri, file in known.items() if not only.holds(uri.removeprefix(folder))}
+    return [(uri, found) for uri, found in listed if only.holds(uri.removeprefix(folder))], kept

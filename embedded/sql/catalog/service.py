@@ -18,6 +18,7 @@ from embedded.sql.catalog.metadata import Metadata, MetadataStore
 from embedded.sql.catalog.policy import MetadataPolicy
 from embedded.sql.catalog.postgres_source import PostgresSource
 from embedded.sql.catalog.s3_source import S3Source
+from embedded.sql.catalog.scope import Scope
 from embedded.sql.catalog.sources import Child, Source
 from embedded.sql.catalog.vault import Vault
 from embedded.sql.database import Database
@@ -386,7 +387,7 @@ class CatalogService:
             raise ValidationError(f"[{root.name}] holds no files that could be promoted")
         return source
 
-    def refresh(self, entity: Entity, *, only: Sequence[str] = (), delete_missing: bool = True) -> metadata.Change:
+    def refresh(self, entity: Entity, *, only: Scope | None = None, delete_missing: bool = True) -> metadata.Change:
         """Look at the files again. MISSING: none is left, and the table is gone if `delete_missing`."""
         before = self.metadata.get(entity.id)
         source = self._s3(self.root(entity.path))

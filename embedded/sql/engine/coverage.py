@@ -56,8 +56,6 @@ FORMS: tuple[Form, ...] = (
     Form(
         "ALTER TABLE REFRESH METADATA with all clauses",
         f"ALTER TABLE {_T} REFRESH METADATA FOR FILES ('a') LAZY UPDATE",
-        "partial",
-        "FOR PARTITIONS is refused",
     ),
     Form("ALTER TABLE FORGET METADATA", f"ALTER TABLE {_T} FORGET METADATA"),
     Form(

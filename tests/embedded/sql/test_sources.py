@@ -100,6 +100,24 @@ def test_new_files_are_invisible_until_the_metadata_is_refreshed(client: Client,
     assert summary.endswith("no refresh occurred.")
 
 
+def test_a_refresh_of_named_files_or_partitions_leaves_the_rest_as_it_was(client: Client, put: Put) -> None:
+    put("shop/parts/year=2025/north/a.parquet", rows(1))
+    client.promote("bronze", "shop", "parts")
+    for key, number in (("year=2025/north/b", 2), ("year=2025/south/c", 3), ("year=2026/north/d", 4)):
+        put(f"shop/parts/{key}.parquet", rows(number))
+
+    def seen_after(clause: str) -> list[int]:
+        client.run(f"alter table bronze.shop.parts refresh metadata for {clause}")
+        return [row["id"] for row in client.rows("select id from bronze.shop.parts order by id")]
+
+    assert seen_after("partitions (\"year\" = '2026', dir1 = 'south')") == [1]
+    assert seen_after("partitions (\"YEAR\" = '2025', dir1 = 'south')") == [1, 3]
+    assert seen_after("files ('north/d.parquet')") == [1, 3, 4]
+    assert seen_after("partitions (dir0 = 'year=2025')") == [1, 2, 3, 4]
+    with pytest.raises(JobError, match=r"Table 'bronze\.shop\.parts' has no partition column 'month'"):
+        client.run("alter table bronze.shop.parts refresh metadata for partitions (\"month\" = '1')")
+
+
 def test_new_columns_arrive_with_the_refresh(client: Client, put: Put) -> None:
     put("shop/wide/a.parquet", rows(1))
     client.promote("bronze", "shop", "wide")

@@ -8,6 +8,7 @@ import decimal
 import json
 import math
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -33,7 +34,7 @@ def encode_results(table: pa.Table, offset: int, limit: int, *, number_as_string
     page = table.slice(offset, limit)
     columns = [
         [_value(value, encode) for value in column.to_pylist()]
-        for column, encode in ((c, _encoder(c.type, number_as_string)) for c in page.columns)
+        for column, encode in ((c, json_encoder(c.type, number_as_string)) for c in page.columns)
     ]
     keys = [json.dumps(name) for name in page.column_names]
     rows = ",".join(
@@ -67,7 +68,8 @@ def _value(value: Any, encode: Encode) -> str:
     return "null" if value is None else encode(value)
 
 
-def _encoder(data_type: pa.DataType, number_as_string: bool) -> Encode:  # noqa: C901  a table written as code
+def json_encoder(data_type: pa.DataType, number_as_string: bool) -> Encode:  # noqa: C901  a table written as code
+    """What writes a value of this type, not null, as JSON."""
     data_type = normalise(data_type)
     t = pa.types
     if t.is_boolean(data_type):
@@ -94,15 +96,16 @@ def _encoder(data_type: pa.DataType, number_as_string: bool) -> Encode:  # noqa:
 
 
 def _nested(data_type: pa.DataType, number_as_string: bool) -> Encode:
+    encoder = partial(json_encoder, number_as_string=number_as_string)
     if pa.types.is_list(data_type):
-        item = _encoder(data_type.value_type, number_as_string)
+        item = encoder(data_type.value_type)
         return lambda v: "[" + ",".join(_value(x, item) for x in v) + "]"
     if pa.types.is_struct(data_type):
-        children = [(f.name, json.dumps(f.name), _encoder(f.type, number_as_string)) for f in data_type]
+        children = [(f.name, json.dumps(f.name), encoder(f.type)) for f in data_type]
         # Dremio's vectors leave unset children out of a struct.
         return lambda v: "{" + ",".join(f"{k}:{e(v[n])}" for n, k, e in children if v[n] is not None) + "}"
     if pa.types.is_map(data_type):
-        key, item = _encoder(data_type.key_type, number_as_string), _encoder(data_type.item_type, number_as_string)
+        key, item = encoder(data_type.key_type), encoder(data_type.item_type)
         return lambda v: "[" + ",".join(f'{{"key":{key(k)},"value":{_value(x, item)}}}' for k, x in v) + "]"
     return lambda v: json.dumps(str(v))
 

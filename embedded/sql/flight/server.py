@@ -22,12 +22,13 @@ from embedded.sql.engine_port import Engine
 from embedded.sql.faults import Faults
 from embedded.sql.flight import messages, session
 from embedded.sql.flight.actions import Actions
+from embedded.sql.flight.complex_types import batch_as
 from embedded.sql.flight.errors import InvalidArgument, Unimplemented, status, told
 from embedded.sql.flight.metadata import Metadata, schema_of
 from embedded.sql.flight.prepared import Prepared
 from embedded.sql.flight.quoting import double_quoted
 from embedded.sql.flight.session import Caller, caller_of
-from embedded.sql.flight.statements import Statements
+from embedded.sql.flight.statements import Statements, shown_to
 from embedded.sql.identity import Identity
 from embedded.sql.jobs.model import Job
 from embedded.sql.jobs.service import working_on
@@ -128,7 +129,8 @@ class FlightServer(flight.FlightServerBase):  # type: ignore[misc]
                 stream = self._statements.run(caller, self._sql(command, caller), context.is_cancelled)
             else:
                 raise InvalidArgument("Invalid ticket: it was not made by this server.")
-            return flight.GeneratorStream(stream.schema, _batches(stream))
+            schema = shown_to(caller, stream.schema)
+            return flight.GeneratorStream(schema, _batches(stream, schema))
 
     def _metadata(self, caller: Caller) -> Metadata:
         job = Job(sql="", user=caller.user.name)  # not recorded: Dremio's metadata calls are no jobs either
@@ -202,15 +204,15 @@ def _table_batches(table: pa.Table) -> Iterator[pa.RecordBatch]:
     return iter(table.to_batches() or [_empty(table.schema)])
 
 
-def _batches(stream: Stream) -> Iterator[pa.RecordBatch]:
+def _batches(stream: Stream, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
     """All rows, at least one batch: pandas clients fail on a result without any. Ends the job when it ends."""
     count = 0
     try:
         while (batch := stream.next()) is not None:
             count += 1
-            yield batch
+            yield batch_as(batch, schema)
         if not count:
-            yield _empty(stream.schema)
+            yield _empty(schema)
     except GeneratorExit:
         raise
     except Exception as error:

@@ -35,6 +35,7 @@ class Options:
     schema: Path = ()
     quoting: str = '"'
     routing: Mapping[str, str] = field(default_factory=dict)  # queue, tag, engine
+    complex_types: bool = True  # else STRUCT, LIST and MAP go out as JSON texts
 
 
 @dataclass(frozen=True)
@@ -195,8 +196,10 @@ def _options(headers: Mapping[str, Sequence[str]], session_schema: Path) -> Opti
     if quoting and quoting not in _QUOTES:
         raise ValidationError(f"The header quoting must be one of {', '.join(_QUOTES)}, not [{quoting}]")
     routing = {name: _first(headers, f"routing_{name}") for name in ("queue", "tag", "engine")}
+    complex_types = _first(headers, "supports_complex_types").strip().lower()
     return Options(
         schema=parse_schema(_first(headers, "schema")) or session_schema,  # the header counts at every call
         quoting=_QUOTES.get(quoting, '"'),
         routing={name: value for name, value in routing.items() if value},
+        complex_types=complex_types in ("", "true"),  # Java's parseBoolean: any other word is false
     )

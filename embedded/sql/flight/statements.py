@@ -11,6 +11,7 @@ from embedded.sql.datasets import Session
 from embedded.sql.engine import statements as st
 from embedded.sql.engine.commands import parse_statement
 from embedded.sql.engine_port import Engine
+from embedded.sql.flight.complex_types import with_texts
 from embedded.sql.flight.messages import Handle
 from embedded.sql.flight.session import Caller, Sessions
 from embedded.sql.jobs.model import Job
@@ -30,13 +31,14 @@ class Statements:
     def foresee(self, caller: Caller, sql: str) -> pa.Schema | None:
         """The columns of the result, None when only the run tells them. Raises what planning raises."""
         with working_on(self._job(caller, sql)):
-            return self._engine.foresee(sql, Session(caller.user.name, caller.options.schema))[0]
+            schema, _ = self._engine.foresee(sql, Session(caller.user.name, caller.options.schema))
+        return None if schema is None else shown_to(caller, schema)
 
     def begin(self, caller: Caller, handle: Handle, gone: Gone) -> pa.Schema | None:
         """GetFlightInfo: start a query under its handle's id; of a command only tell the columns. Raises SqlError."""
         if not self._engine.reads_only(handle.sql):
             return self.foresee(caller, handle.sql)
-        return self._streams.open(self._job(caller, handle.sql, handle.id), gone).schema
+        return shown_to(caller, self._streams.open(self._job(caller, handle.sql, handle.id), gone).schema)
 
     def attach(self, caller: Caller, handle: Handle, gone: Gone) -> Stream:
         """DoGet: the rows that wait under this handle, else those of a new run."""
@@ -77,3 +79,8 @@ class Statements:
             id=job_id or str(uuid.uuid4()),
             details=details,
         )
+
+
+def shown_to(caller: Caller, schema: pa.Schema) -> pa.Schema:
+    """A result's columns as this caller's client reads them."""
+    return schema if caller.options.complex_types else with_texts(schema)

@@ -73,6 +73,13 @@ def test_every_type_arrives_as_dremio_gives_it(rpc: FlightClient) -> None:
     assert (row["l"], row["total"]) == ([1, None, 3], 3000000000)
 
 
+def test_a_client_without_complex_types_gets_texts(server: SqlProcess) -> None:
+    rpc = FlightClient(server.flight_port, headers={"supports_complex_types": "false"})
+    info = rpc.info("select array[1, null, 3] as l, 7 as n union all select null, 8 order by n")
+    assert info.schema == pa.schema([("l", pa.string()), ("n", pa.int32())])
+    assert rpc.fetch(info).to_pylist() == [{"l": "[1,null,3]", "n": 7}, {"l": None, "n": 8}]
+
+
 def test_nulls_of_every_type(rpc: FlightClient) -> None:
     kinds = ["boolean", "int", "bigint", "float", "double", "decimal(10, 3)", "varchar", "varbinary", "date", "time"]
     kinds.append("timestamp")

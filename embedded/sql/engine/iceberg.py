@@ -59,7 +59,7 @@ from embedded.sql.datasets import IcebergTable, S3Access
 from embedded.sql.engine.database import Database, Job
 from embedded.sql.engine.datatypes import duckdb_type, iceberg_schema, literal, quote
 from embedded.sql.engine.planner import numbered
-from embedded.sql.engine.relations import dotted
+from embedded.sql.engine.relations import WHOLE_MILLISECONDS, dotted, whole_milliseconds
 from embedded.sql.engine.statements import Layout, PartitionTerm
 from embedded.sql.errors import ConcurrentModification, DataReadError, SqlError, UnsupportedError, ValidationError
 
@@ -337,7 +337,7 @@ def already_exists(dataset: IcebergTable) -> ValidationError:
 
 
 def append(transaction: Transaction, files: Iterable[DataFile], job_id: str) -> None:
-    with transaction.update_snapshot(snapshot_properties=stamp(job_id)).fast_append() as update:
+    with transaction.update_snapshot(snapshot_properties=marks(transaction, job_id)).fast_append() as update:
         for file in files:
             update.append_data_file(file)
 
@@ -349,7 +349,7 @@ def replace(
     transaction: Transaction, old: Iterable[DataFile], new: Iterable[DataFile], job_id: str, *, same_rows: bool = False
 ) -> None:
     """One overwrite snapshot: `old` files out, `new` files in."""
-    properties = stamp(job_id) | ({SAME_ROWS: "true"} if same_rows else {})
+    properties = marks(transaction, job_id) | ({SAME_ROWS: "true"} if same_rows else {})
     with transaction.update_snapshot(snapshot_properties=properties).overwrite() as update:
         for file in old:
             update.delete_data_file(file)
@@ -357,9 +357,13 @@ def replace(
             update.append_data_file(file)
 
 
-def stamp(job_id: str) -> dict[str, str]:
-    """The mark by which `landed` finds a job's own snapshot again."""
-    return {"dremio-job-id": job_id} if job_id else {}
+def marks(transaction: Transaction, job_id: str) -> dict[str, str]:
+    """Properties of our next snapshot: `landed` and `whole_milliseconds` look for them."""
+    parent = transaction.table_metadata.current_snapshot()
+    found = {"dremio-job-id": job_id} if job_id else {}
+    if whole_milliseconds(parent):
+        found[WHOLE_MILLISECONDS] = str(parent.snapshot_id if parent else None)
+    return found
 
 
 @contextmanager

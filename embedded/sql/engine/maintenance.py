@@ -347,7 +347,8 @@ def _rewrite_manifests(run: Run, dataset: IcebergTable, table: Table) -> pa.Tabl
     snapshot = table.current_snapshot()
     if snapshot is not None and len(snapshot.manifests(table.io)) > 1:
         transaction = table.transaction()
-        merge = transaction.update_snapshot(snapshot_properties=iceberg.stamp(run.session.job_id)).merge_append()
+        marks = iceberg.marks(transaction, run.session.job_id)
+        merge = transaction.update_snapshot(snapshot_properties=marks).merge_append()
         assert isinstance(merge, _MergeAppendFiles)
         merge._merge_enabled = True  # pyiceberg takes both from table properties only
         merge._min_count_to_merge = 2

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import re
 from typing import TYPE_CHECKING
 
+import pyarrow as pa
 import pytest
 
 from embedded.sql.datasets import Session
@@ -49,3 +51,16 @@ def table(bench: Bench) -> Bench:
 )
 def test_files_are_left_out(table: Bench, condition: str, files: int) -> None:
     assert files_read(table, f"SELECT id FROM $ns.t WHERE {condition}") == files
+
+
+def test_files_are_left_out_by_their_times_and_times_of_other_programs_are_cut(bench: Bench) -> None:
+    bench.run("CREATE TABLE $ns.moments AS SELECT 1 AS id, TIMESTAMP '2024-01-01 00:00:00' AS moment")
+    bench.run("INSERT INTO $ns.moments VALUES (2, TIMESTAMP '2025-01-01 00:00:00.001')")
+    late = "SELECT id FROM $ns.moments WHERE moment >= TIMESTAMP '2025-01-01 00:00:00.001' ORDER BY id"
+    assert files_read(bench, late) == 1
+    table = bench.catalog.iceberg.load_table((bench.namespace, "moments"))
+    micros = dt.datetime(2025, 1, 1, 0, 0, 0, 1999)  # noqa: DTZ001 - Dremio's have no zone
+    table.append(pa.table({"id": [3], "moment": [micros]}, schema=table.schema().as_arrow()))
+    bench.run("INSERT INTO $ns.moments VALUES (4, TIMESTAMP '2025-01-01 00:00:00.001')")
+    assert bench.rows(late) == [(2,), (3,), (4,)]
+    assert bench.one("SELECT COUNT(DISTINCT moment) FROM $ns.moments") == 2

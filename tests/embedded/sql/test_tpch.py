@@ -1,5 +1,5 @@
-"""TPC-H over REST: the 22 queries in Dremio SQL on Iceberg tables give what plain DuckDB gives on the generated files,
-and at scale factor 1 the answers that the specification publishes; with reflections, too.
+"""TPC-H: the 22 queries in Dremio SQL on Iceberg tables give what plain DuckDB gives on the generated files, and at
+scale factor 1 the answers that the specification publishes; over REST and Flight, with and without reflections.
 
 `Ask` is one client's way to run a query: another protocol is another function.
 """
@@ -11,6 +11,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,6 +20,7 @@ import boto3
 import duckdb
 import pytest
 
+from tests.embedded.sql.flight_client import FlightClient
 from tests.embedded.sql.process import Client, SqlProcess, rest_source, s3_source, until
 
 if TYPE_CHECKING:
@@ -105,14 +107,18 @@ def same(mine: list[dict[str, Any]], theirs: list[tuple[Any, ...]]) -> None:
                 assert value == expected, (row, other)
 
 
-def check(ask: Ask, scale: float, folder: Path) -> dict[int, list[dict[str, Any]]]:
-    wanted = queries(scale)
-    expected = plain(folder, wanted)
-    found = {number: ask(sql) for number, sql in wanted.items()}
-    for number, rows in found.items():
-        same(rows, expected[number])
-        assert rows, f"Q{number} gives no row: it proves nothing"
-    return found
+@dataclass
+class Answers:
+    """The queries of one scale and what each must give."""
+
+    wanted: dict[int, str]
+    expected: dict[int, list[tuple[Any, ...]]]
+
+    def check(self, ask: Ask) -> None:
+        for number, sql in self.wanted.items():
+            rows = ask(sql)
+            same(rows, self.expected[number])
+            assert rows, f"Q{number} gives no row: it proves nothing"
 
 
 def reflect(client: Client, context: list[str]) -> None:
@@ -152,37 +158,75 @@ def by_rest(client: Client, context: list[str]) -> Ask:
     return ask
 
 
-def run(make_server: Callable[..., SqlProcess], store: ObjectStore, folder: Path, scale: float, name: str) -> Ask:
-    """Everything at one scale: without reflections, then with; returns the client's way to ask."""
-    client = make_server(MEMORY_LIMIT="1500MB").start().client()
+def by_flight(port: int, context: list[str]) -> Ask:
+    rpc = FlightClient(port, headers={"schema": ".".join(f'"{part}"' for part in context)})
+
+    def ask(sql: str) -> list[dict[str, Any]]:
+        rows: list[dict[str, Any]] = rpc.table(sql).to_pylist()
+        return [{name: _as_rest(value) for name, value in row.items()} for row in rows]
+
+    return ask
+
+
+def _as_rest(value: Any) -> Any:
+    return value.isoformat() if isinstance(value, datetime.date) else value
+
+
+@dataclass
+class Loaded:
+    """A server with the tables of one scale."""
+
+    client: Client
+    context: list[str]
+    rest: Ask
+    flight: Ask
+    answers: Answers
+
+
+def prepare(
+    make_server: Callable[..., SqlProcess], store: ObjectStore, folder: Path, scale: float, name: str
+) -> Loaded:
+    server = make_server(MEMORY_LIMIT="1500MB").start()
+    client = server.client()
     client.http.timeout = 600
     context = load(client, store, generate(folder, scale), name)
-    before = check(by_rest(client, context), scale, folder)
-    reflect(client, context)
-    after = check(by_rest(client, context), scale, folder)
-    assert {n: len(rows) for n, rows in before.items()} == {n: len(rows) for n, rows in after.items()}
-    chosen = client.run(
+    wanted = queries(scale)
+    answers = Answers(wanted, plain(folder, wanted))
+    return Loaded(client, context, by_rest(client, context), by_flight(server.flight_port, context), answers)
+
+
+def accelerate(tpch: Loaded) -> None:
+    """From here on reflections answer; shown by one query that says so."""
+    reflect(tpch.client, tpch.context)
+    chosen = tpch.client.run(
         "select l_returnflag, l_linestatus, sum(l_quantity) as q from lineitem "
         "where l_shipdate <= date '1998-09-02' group by l_returnflag, l_linestatus",
-        context,
+        tpch.context,
     )
     relations = chosen["acceleration"]["reflectionRelationships"]
     assert "CHOSEN" in [item["relationship"] for item in relations]
-    return by_rest(client, context)
 
 
 def test_scale_factor_a_tenth(
     make_server: Callable[..., SqlProcess], object_store: ObjectStore, tmp_path: Path, prefix: str
 ) -> None:
-    run(make_server, object_store, tmp_path, 0.1, prefix)
+    """Each protocol and each way once; all four together at scale factor 1."""
+    tpch = prepare(make_server, object_store, tmp_path, 0.1, prefix)
+    tpch.answers.check(tpch.rest)
+    accelerate(tpch)
+    tpch.answers.check(tpch.flight)
 
 
 @pytest.mark.faults
 def test_scale_factor_one_gives_the_published_answers(
     make_server: Callable[..., SqlProcess], object_store: ObjectStore, tmp_path: Path, prefix: str
 ) -> None:
-    ask = run(make_server, object_store, tmp_path, 1, f"{prefix}_one")
-    wanted = queries(1)
-    answers = {number: ask(wanted[number]) for number in {number for number, *_ in PUBLISHED}}
+    tpch = prepare(make_server, object_store, tmp_path, 1, f"{prefix}_one")
+    tpch.answers.check(tpch.rest)
+    tpch.answers.check(tpch.flight)
+    accelerate(tpch)
+    tpch.answers.check(tpch.flight)
+    tpch.answers.check(tpch.rest)
+    answers = {number: tpch.rest(tpch.answers.wanted[number]) for number in {number for number, *_ in PUBLISHED}}
     for number, row, column, value in PUBLISHED:
         assert Decimal(str(answers[number][row][column])) == pytest.approx(Decimal(value), rel=Decimal("1e-6")), number

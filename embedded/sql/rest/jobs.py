@@ -20,6 +20,7 @@ from embedded.sql.rest.app import Endpoint
 from embedded.sql.rest.calls import Call, empty
 
 MAX_ROWS = 500
+YOUNG = 0.1  # seconds
 
 
 class JobHandlers:
@@ -68,7 +69,12 @@ class JobHandlers:
         return job
 
     def get(self, call: Call) -> Response:
-        return JSONResponse(self._shown(self._job(call)))
+        """A young job is waited for: clients ask at once, and dbt-dremio sleeps 0.2 s before it asks again."""
+        job = self._job(call)
+        age = (clock.now() - job.submitted_at).total_seconds()
+        if not job.final and 0 <= age < YOUNG:
+            job.done.wait(YOUNG - age)
+        return JSONResponse(self._shown(job))
 
     def reflection_job(self, call: Call) -> Response:
         """The refresh job of one reflection; 404 for a job of another or of none."""

@@ -5,10 +5,39 @@ The address comes in CONFORMANCE_* variables. Tables and views share one catalog
 
 from __future__ import annotations
 
+import functools
 import os
+from collections.abc import Iterator
 from typing import Any
 
+import jinja2
 import pytest
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _each_template_once() -> Iterator[None]:
+    """dbt reads its own thousand macros anew for every project; the same text gives the same tree and the same code."""
+    patch = pytest.MonkeyPatch()
+    for name in ("parse", "compile"):
+        patch.setattr(jinja2.Environment, name, _by_text(getattr(jinja2.Environment, name)))
+    yield
+    patch.undo()
+
+
+def _by_text(method: Any) -> Any:
+    known: dict[tuple[Any, ...], Any] = {}
+
+    @functools.wraps(method)
+    def once(self: jinja2.Environment, source: Any, *places: Any, **options: Any) -> Any:
+        if not isinstance(source, str):
+            return method(self, source, *places, **options)
+        # Classes that dbt makes for each environment have one name and the same filters and extensions.
+        key = (type(self).__qualname__, source, *places, *sorted(options.items()))
+        if key not in known:
+            known[key] = method(self, source, *places, **options)
+        return known[key]
+
+    return once
 
 
 @pytest.fixture(scope="class")

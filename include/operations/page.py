@@ -18,8 +18,9 @@ from jinja2 import Environment, FileSystemLoader, select_autoescape
 from starlette.concurrency import run_in_threadpool
 
 from include import connections
-from include.operations import proof, state
+from include.operations import proof, state, upkeep
 from include.paths import PIPELINES
+from include.retention import report
 from include.specs import pipeline
 from include.task_groups.run import LEDGER
 
@@ -49,7 +50,13 @@ def started(run_id: str) -> str:
 _templates = Environment(
     loader=FileSystemLoader(Path(__file__).parent), autoescape=select_autoescape(), trim_blocks=True, lstrip_blocks=True
 )
-_templates.filters |= {"ago": ago, "lasted": lasted, "started": started, "path": lambda text: quote(str(text), safe="")}
+_templates.filters |= {
+    "ago": ago,
+    "lasted": lasted,
+    "started": started,
+    "size": report.size,
+    "path": lambda text: quote(str(text), safe=""),
+}
 
 
 async def _may_read(request: Request) -> bool:
@@ -79,15 +86,17 @@ def render() -> str:
     states: list[state.State] = []
     problem = None
     backups: proof.Proof | None = None
+    kept: upkeep.Upkeep | None = None
     try:
         with connections.connect(LEDGER) as conn:
             states = [state.read(conn, declared) for declared in pipelines()]
             backups = proof.read(conn)
+            kept = upkeep.read(conn)
     except psycopg.errors.UndefinedTable:
         problem = "The ledger is empty: run apply_platform."
     except psycopg.OperationalError as error:
         problem = f"The ledger does not answer; check the Airflow connection `{LEDGER}` ({type(error).__name__})."
-    return _templates.get_template("page.html").render(states=states, backups=backups, problem=problem)
+    return _templates.get_template("page.html").render(states=states, backups=backups, upkeep=kept, problem=problem)
 
 
 def application(prefix: str) -> FastAPI:

@@ -11,7 +11,7 @@ import httpx
 import pytest
 
 from include import ledger
-from include.operations import page, state
+from include.operations import page, state, upkeep
 from include.specs import pipeline
 
 RETAIL = pipeline.load("retail")
@@ -111,6 +111,66 @@ def test_names_from_the_ledger_are_text_never_markup(conn: ledger.Connection, le
     assert "<script>alert(1)" not in body
     assert "&lt;script&gt;alert(1)" in body
     assert "/dags/retail_batch/runs/manual__%3Cb%3E%26x" in body
+
+
+def mirrored(conn: ledger.Connection, bucket: str, minutes: int, status: str = "ok", reason: str = "") -> None:
+    conn.execute(
+        "insert into lakehouse.mirror_runs (bucket, started_by, status, reason, listed_at) "
+        "values (%s, 'test', %s, %s, clock_timestamp() - make_interval(mins => %s))",
+        [bucket, status, reason, minutes],
+    )
+
+
+def planned(conn: ledger.Connection, **sections: str) -> None:
+    row = conn.execute(
+        "insert into lakehouse.retention_plans (created_by, rules_digest) values ('test', '') returning plan_id"
+    ).fetchone()
+    assert row is not None
+    for rule, status in sections.items():
+        conn.execute(
+            "insert into lakehouse.retention_sections (plan_id, rule, kind, status, deleted, deleted_bytes) "
+            "values (%s, %s, 'prefix', %s, 2, 3000)",
+            [row["plan_id"], rule, status],
+        )
+
+
+def test_upkeep_tells_what_is_behind_blocked_or_waiting(conn: ledger.Connection) -> None:
+    seen = upkeep.read(conn)
+    assert {one.state for one in seen.copies} == {"failed"}, "a bucket that was never copied"
+    assert (seen.retention, list(seen.alerts)) == (None, [])
+    mirrored(conn, "lakehouse", 5)
+    mirrored(conn, "warehouse", 31)
+    planned(conn, archive="done", logs="ready")
+    seen = upkeep.read(conn)
+    assert {one.bucket: one.state for one in seen.copies} == {"lakehouse": "fresh", "warehouse": "late"}
+    assert seen.retention is not None
+    assert (seen.retention.state, seen.retention.deleted, seen.retention.freed) == ("fresh", 4, 6000)
+    mirrored(conn, "lakehouse", 0, "failed", "the off-site store refuses")
+    planned(conn, archive="asks", logs="nothing")
+    seen = upkeep.read(conn)
+    assert {one.bucket: one.reason for one in seen.copies if one.state == "failed"} == {
+        "lakehouse": "the off-site store refuses"
+    }
+    assert seen.retention is not None
+    assert (seen.retention.state, seen.retention.asks) == ("late", ["archive"])
+    planned(conn, archive="blocked")
+    blocked = upkeep.read(conn).retention
+    assert blocked is not None
+    assert (blocked.state, blocked.blocked) == ("failed", ["archive"])
+
+
+def test_the_page_shows_copies_retention_and_alerts(conn: ledger.Connection, ledger_connection: None) -> None:
+    mirrored(conn, "lakehouse", 5)
+    planned(conn, archive="asks")
+    conn.execute(
+        "insert into lakehouse.alert_states (alert, subject, text) values ('rpo', 'source', 'log of <source> is old')"
+    )
+    conn.commit()
+    body = page.render()
+    assert "complete 5 min ago" in body
+    assert "never complete" in body, "the other bucket"
+    assert "waits for approval: archive" in body
+    assert "log of &lt;source&gt; is old" in body
 
 
 def test_a_ledger_that_does_not_answer_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -53,18 +53,24 @@ class Turn:
         if self._problem:
             raise LeaseLostError(f"'{self.name}' was lost by {self.holder}: {self._problem}")
 
-    def end(self) -> None:
+    def end(self, *, let_go: bool = True) -> None:
         self._ended.set()
         self._thread.join()
-        with self._connect() as conn:
-            ledger.release_lease(conn, self.name, self.holder)
+        if let_go:
+            with self._connect() as conn:
+                ledger.release_lease(conn, self.name, self.holder)
 
 
 @contextmanager
-def turn(connect: Connect, holder: str, seconds: int = SECONDS, name: str = LEASE) -> Iterator[Turn]:
-    """Holds the lease `name` while the block runs. Raises LeaseHeldError, which names who has it and until when."""
+def turn(
+    connect: Connect, holder: str, seconds: int = SECONDS, name: str = LEASE, *, let_go: bool = True
+) -> Iterator[Turn]:
+    """Holds the lease `name` while the block runs, and for `seconds` more unless it is let go then.
+
+    Raises LeaseHeldError, which names who has it and until when.
+    """
     held = Turn(connect, holder, seconds, name)
     try:
         yield held
     finally:
-        held.end()
+        held.end(let_go=let_go)

@@ -12,17 +12,12 @@ from airflow.providers.standard.operators.hitl import ApprovalOperator
 from airflow.sdk import get_current_context, task
 
 from include import connections, ledger, upkeep
-from include.settings import SETTINGS
 from include.task_groups.run import LEDGER, holder
+from include.task_groups.turns import PATIENT, holding
 
 POOL = "backup"
-# Retention, a drill or a restore may hold the lease for long.
-_PATIENT: dict[str, Any] = {
-    "retries": 24,
-    "retry_delay": dt.timedelta(minutes=5),
-    "retry_exponential_backoff": False,
-    "pool": POOL,
-}
+# A part, a drill or a restore of terabytes takes hours; the DAG's own limit ends a run.
+_LONG: dict[str, Any] = {"pool": POOL, "execution_timeout": dt.timedelta(hours=11)}
 
 
 def set_id_of(run_id: str, at: dt.datetime) -> str:
@@ -35,11 +30,6 @@ def _set_id() -> str:
     return set_id_of(run.run_id, run.start_date or run.run_after)
 
 
-def hold() -> int:
-    with connections.connect(LEDGER) as conn:
-        return ledger.hold_lease(conn, upkeep.LEASE, holder(), SETTINGS.lease_seconds)
-
-
 def release() -> Any:
     @task(task_id="release_lease", pool=POOL)
     def release_lease() -> None:
@@ -50,18 +40,18 @@ def release() -> Any:
 
 
 def begin() -> Any:
-    @task(task_id="begin", multiple_outputs=False, **_PATIENT)
+    @task(task_id="begin", multiple_outputs=False, pool=POOL, **PATIENT)
     def begin() -> list[dict[str, str]]:
         """Waits for the lease; decides full or incremental; gives the set and each of its parts."""
         from include.backup import catalogue, create, settings
 
-        hold()
-        backup, set_id = settings.load(), _set_id()
-        wanted = bool(get_current_context()["params"]["full"])
-        begun = create.begin(backup, set_id, full=wanted).begun()
-        parent = (begun["parent"] or {}).get("set_id")
-        with connections.connect(LEDGER) as conn:
-            catalogue.begun(conn, set_id, begun["kind"], parent)
+        with holding():
+            backup, set_id = settings.load(), _set_id()
+            wanted = bool(get_current_context()["params"]["full"])
+            begun = create.begin(backup, set_id, full=wanted).begun()
+            parent = (begun["parent"] or {}).get("set_id")
+            with connections.connect(LEDGER) as conn:
+                catalogue.begun(conn, set_id, begun["kind"], parent)
         print(f"{set_id}: {begun['kind']} on {parent or 'nothing'}")
         return [{"set_id": set_id, "part": name} for name in create.parts(backup)[0]]
 
@@ -69,13 +59,13 @@ def begin() -> Any:
 
 
 def parts(begun: Any) -> Any:
-    @task(task_id="part", pool=POOL, map_index_template="{{ task.op_kwargs['part'] }}")
+    @task(task_id="part", **_LONG, map_index_template="{{ task.op_kwargs['part'] }}")
     def part(set_id: str, part: str) -> dict[str, Any]:
         """One part of the set; does nothing when an earlier try has made it."""
         from include.backup import create, programs, settings
 
-        hold()
-        made = create.make_part(settings.load(), programs.find(), set_id, part)
+        with holding():
+            made = create.make_part(settings.load(), programs.find(), set_id, part)
         size = sum(one.size for file in made.files for one in file.segments)
         print(f"{part}: {len(made.files)} files, {size / 1e6:.1f} MB")
         return {"part": part, "bytes": size}
@@ -90,10 +80,10 @@ def finish() -> Any:
         from include.backup import catalogue, create, programs, settings
         from include.backup.errors import BackupError
 
-        hold()
         set_id = _set_id()
         try:
-            manifest = create.finish(settings.load(), programs.find(), set_id)
+            with holding():
+                manifest = create.finish(settings.load(), programs.find(), set_id)
         except BackupError as error:
             with connections.connect(LEDGER) as conn:
                 catalogue.failed(conn, set_id, str(error))
@@ -108,15 +98,15 @@ def finish() -> Any:
 
 
 def choose() -> Any:
-    @task(task_id="choose_sets", **_PATIENT)
+    @task(task_id="choose_sets", pool=POOL, **PATIENT)
     def choose_sets() -> list[str]:
         """The newest set without proof, or the newest at all; on Sundays also an older one, by chance."""
         from include.backup import catalogue, settings
         from include.backup import manifest as manifests
         from include.backup.errors import NotVerifiedError
 
-        hold()
-        known = manifests.complete(settings.load().store)
+        with holding():
+            known = manifests.complete(settings.load().store)
         if not known:
             raise NotVerifiedError("there is no complete backup set to prove; look at the DAG `backup`")
         with connections.connect(LEDGER) as conn:
@@ -130,15 +120,15 @@ def choose() -> Any:
 
 
 def drill(chosen: Any) -> Any:
-    @task(task_id="drill", pool=POOL, retries=0)
+    @task(task_id="drill", retries=0, **_LONG)
     def drill(set_id: str) -> dict[str, Any]:
         """Restores and compares; what could not be compared has failed."""
         from include.backup import catalogue, programs, settings
         from include.backup.drill import Drill
         from include.backup.errors import NotVerifiedError
 
-        hold()
-        report = Drill(settings.load(), programs.find()).run(set_id)
+        with holding():
+            report = Drill(settings.load(), programs.find()).run(set_id)
         with connections.connect(LEDGER) as conn:
             catalogue.drilled(conn, report)
         for level in report.levels:
@@ -152,14 +142,13 @@ def drill(chosen: Any) -> Any:
 
 
 def plan() -> Any:
-    @task(task_id="plan", **_PATIENT)
+    @task(task_id="plan", pool=POOL, **PATIENT)
     def plan() -> dict[str, Any]:
         """What would be restored, and what it would replace; refuses what the params do not allow."""
         from include.backup import restore, settings
         from include.backup.errors import RefusedError
         from include.backup.scratch import Target
 
-        hold()
         given, backup = get_current_context()["params"], settings.load()
         names = [str(name) for name in given["databases"]]
         if backup.canary and given["instance"] == backup.canary.instance and backup.canary.database in names:
@@ -167,9 +156,10 @@ def plan() -> Any:
                 f"{backup.canary.database!r} is Airflow's own database: stop Airflow and use `python -m include.backup`"
             )
         target = Target(given["lsn"] or None, given["time"] or None)
-        chosen = given["set_id"] or restore.newest_before(backup, target)
         into = Path(given["into"]) if given["into"] else None
-        made = restore.plan(backup, given["instance"], chosen, target, into, names)
+        with holding():
+            chosen = given["set_id"] or restore.newest_before(backup, target)
+            made = restore.plan(backup, given["instance"], chosen, target, into, names)
         if made.word and given["word"] != made.word:
             raise RefusedError(f"{made}\nGive it as the param `word`")
         return {"plan_id": made.plan_id, "text": str(made), "databases": names, "set_id": chosen}
@@ -190,13 +180,13 @@ def approve() -> Any:
 
 
 def apply() -> Any:
-    @task(task_id="apply", pool=POOL)
+    @task(task_id="apply", **_LONG, **PATIENT)
     def apply(planned: dict[str, Any]) -> dict[str, Any]:
         """Reads the whole set first, then builds aside, then swaps; a try after a crash goes on."""
         from include.backup import programs, restore, settings
 
-        hold()
         word = str(get_current_context()["params"]["word"])
-        return restore.apply(settings.load(), programs.find(), planned["plan_id"], word)
+        with holding():
+            return restore.apply(settings.load(), programs.find(), planned["plan_id"], word)
 
     return apply

@@ -11,9 +11,10 @@ from include.fold import Fold, Pin
 from include.ledger import Connection
 from include.publication import LAKE, quote
 from include.specs.pipeline import Pipeline
-from include.task_groups.backup import POOL, hold
+from include.task_groups.backup import POOL
 from include.task_groups.ingest import AIRBYTE
 from include.task_groups.run import LEDGER
+from include.task_groups.turns import holding
 from include.task_groups.verify import DREMIO
 
 
@@ -34,25 +35,26 @@ def fall_back(pipelines: list[Pipeline]) -> Any:
         if not planned["databases"]:
             print("only a folder was built: nothing that is live has changed")
             return []
-        hold()  # the restored ledger may know nothing of this run's lease
-        reason = f"restored from backup set {planned['set_id']}"
-        done, run_sql = [], DremioHook(DREMIO).run_sql
-        for pipeline in pipelines:
-            if pipeline.speed is None:
-                continue
-            with connections.connect(LEDGER) as conn:
-                pins = speed.pins(conn, pipeline.name)
-                _check(run_sql, pins)
-                for entity, pin in pins.items():
-                    serving.publish(run_sql, _as_batch(entity, pin, reason), pin.snapshot_id)
-                mark(conn, pipeline.name, reason)
-            client = AirbyteSyncHook(AIRBYTE).client()
-            if not client.rebuild(client.connection_id(pipeline.speed.connection)):
-                print(f"clear the state of connection {pipeline.speed.connection} in Airbyte: it needs a new snapshot")
-            done += [f"{entity}: batch, {reason}" for entity in sorted(pins)]
-        return done
+        with holding():  # the restored ledger may know nothing of this run's lease
+            run_sql, client = DremioHook(DREMIO).run_sql, AirbyteSyncHook(AIRBYTE).client()
+            lanes = [pipeline for pipeline in pipelines if pipeline.speed is not None]
+            return [line for pipeline in lanes for line in _fall_back(pipeline, run_sql, client, planned["set_id"])]
 
     return fall_back
+
+
+def _fall_back(pipeline: Pipeline, run_sql: serving.Sql, client: Any, set_id: str) -> list[str]:
+    assert pipeline.speed is not None
+    reason = f"restored from backup set {set_id}"
+    with connections.connect(LEDGER) as conn:
+        pins = speed.pins(conn, pipeline.name)
+        _check(run_sql, pins)
+        for entity, pin in pins.items():
+            serving.publish(run_sql, _as_batch(entity, pin, reason), pin.snapshot_id)
+        mark(conn, pipeline.name, reason)
+    if not client.rebuild(client.connection_id(pipeline.speed.connection)):
+        print(f"clear the state of connection {pipeline.speed.connection} in Airbyte: it needs a new snapshot")
+    return [f"{entity}: batch, {reason}" for entity in sorted(pins)]
 
 
 def mark(conn: Connection, pipeline: str, reason: str) -> None:

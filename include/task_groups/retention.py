@@ -19,12 +19,11 @@ from include.retention import report, rules
 from include.retention.model import RetentionError
 from include.retention.services import Connect, Services, backup_store, connector
 from include.task_groups.run import LEDGER, holder
+from include.task_groups.turns import PATIENT
 from include.task_groups.verify import DREMIO
 
 POOL = "upkeep"
 S3, OFFSITE, METADATA, ELASTICSEARCH = "lake_s3", "offsite_s3", "airflow_metadata", "elasticsearch"
-# A backup, a drill or a restore may hold the lease for long.
-_PATIENT: dict[str, Any] = {"retries": 24, "retry_delay": dt.timedelta(minutes=5), "retry_exponential_backoff": False}
 
 
 class PlanBlockedError(RetentionError):
@@ -123,7 +122,7 @@ def services() -> Services:
 
 
 def make_plan() -> Any:
-    @task(task_id="plan", pool=POOL, **_PATIENT)
+    @task(task_id="plan", pool=POOL, **PATIENT)
     def plan() -> dict[str, Any]:
         """Looks at everything and stores what may go, for a person to read. Deletes nothing."""
         use, declared = services(), rules.load()
@@ -143,7 +142,7 @@ def _facts(use: Services, number: int) -> dict[str, Any]:
 
 
 def apply_due(task_id: str) -> Any:
-    @task(task_id=task_id, pool=POOL, trigger_rule="none_failed", **_PATIENT)
+    @task(task_id=task_id, pool=POOL, trigger_rule="none_failed", **PATIENT)
     def apply_due() -> dict[str, Any]:
         """Deletes what is planned, allowed and due, of this plan and of earlier ones."""
         use, declared = services(), rules.load()

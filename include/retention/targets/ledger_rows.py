@@ -29,8 +29,9 @@ _CUTS = {
     # The page of operations reads the newest runs.
     "receipts": (
         "receipts_age",
-        "written_at < %(before)s and (select count(*) from lakehouse.receipts as newer "
-        "where newer.dag_id = t.dag_id and newer.written_at > t.written_at) >= 20",
+        "written_at < %(before)s and (dag_id, run_id) not in (select dag_id, run_id from (select dag_id, run_id, "
+        "row_number() over (partition by dag_id order by written_at desc) as place from lakehouse.receipts) as r "
+        "where place <= 20)",
     ),
     "retention_plans": (
         "plans_age",

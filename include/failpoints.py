@@ -1,4 +1,4 @@
-"""Where a test ends the process without warning: LAKEHOUSE_UPKEEP_KILL_AT=<name>[:<nth time>]."""
+"""Where a test ends a process of upkeep without warning: LAKEHOUSE_UPKEEP_KILL_AT=<name>[:<nth time>]."""
 
 from __future__ import annotations
 

@@ -19,12 +19,12 @@ import psycopg
 
 from include.backup import wal
 from include.backup.errors import BackupError, ServerError
-from include.backup.failpoints import reach
 from include.backup.postgres import identity
-from include.backup.programs import Programs, check_version, last_lines
+from include.backup.programs import Programs, bound, check_version, last_lines
 from include.backup.sealed import Key
 from include.backup.settings import Instance
 from include.backup.store import Store
+from include.failpoints import reach
 
 SLOT = "lakehouse_archive"
 PARTIAL_SECONDS = 15.0
@@ -71,6 +71,7 @@ class Archiver:
         with errors.open("wb") as output:
             process = subprocess.Popen(
                 [
+                    *bound("TERM"),
                     self._programs.path("pg_receivewal"),
                     *("--directory", str(self._staging), "--slot", SLOT, "--synchronous", "--no-password"),
                     *("--dbname", self._instance.address(), "--status-interval", "5"),

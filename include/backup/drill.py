@@ -17,7 +17,6 @@ from psycopg import sql
 from include.backup import manifest as manifests
 from include.backup import wal
 from include.backup.errors import NotVerifiedError, ServerError
-from include.backup.failpoints import reach
 from include.backup.manifest import Manifest, Part
 from include.backup.point import databases, differences, hashes, prepare
 from include.backup.postgres import GLOBALS, dump_name
@@ -27,6 +26,7 @@ from include.backup.sealed import Key
 from include.backup.sets import open_file, verify
 from include.backup.settings import Backup, Canary
 from include.backup.store import Store
+from include.failpoints import reach
 
 PREFIX = "postgres-"
 
@@ -96,6 +96,7 @@ class Drill:
         with instance(self._store, self._key, chain, name, self._programs, None) as scratch:
             scratch.recover(Target(lsn=part.facts["point"]["lsn"]), "pause")
             report.seconds[f"restore {name}"] = round(time.monotonic() - begun, 3)
+            reach("drill.while_serving")
             self._timed(report, f"compare {name}", lambda: self._compare(scratch, part, report))
             scratch.stop()
             self._timed(report, f"later {name}", lambda: self._later(scratch, part, report))

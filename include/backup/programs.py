@@ -24,6 +24,14 @@ _NAMESPACE = ("unshare", "--user", "--map-user=1000", "--map-group=1000")
 ACCOUNT = "nobody"
 
 
+def bound(stop: str) -> tuple[str, ...]:
+    """Before a command: the kernel sends it `stop` (`TERM`, `QUIT`) when the thread that started it is gone.
+
+    Else what a killed process has started lives on: a receiver holds its slot, a scratch server its copy of the data.
+    """
+    return ("setpriv", "--pdeathsig", stop, "--") if shutil.which("setpriv") else ()
+
+
 @dataclass(frozen=True)
 class Programs:
     """The folder with `pg_basebackup`, `postgres` and the others."""
@@ -40,7 +48,7 @@ class Programs:
     def run(self, name: str, *arguments: str, environment: Mapping[str, str] | None = None, into: str = "") -> str:
         """Standard output. Raises ServerError with what the program says, and `into` which database it should go."""
         done = subprocess.run(
-            [self.path(name), *arguments],
+            [*bound("TERM"), self.path(name), *arguments],
             env=dict(environment or {"PATH": "/usr/bin:/bin", "LC_ALL": "C"}),
             cwd="/",
             stdin=subprocess.DEVNULL,
@@ -113,7 +121,7 @@ class Confined:
         account = pwd.getpwnam(self.user) if self.user and not self.prefix else None
         with log.open("ab") as output:
             return subprocess.Popen(
-                [*self.prefix, *argv],
+                [*self.prefix, *bound("QUIT"), *argv],
                 env={"PATH": "/usr/bin:/bin", "LC_ALL": "C"},
                 cwd="/",
                 stdin=subprocess.DEVNULL,

@@ -15,18 +15,15 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import psycopg
-from psycopg import sql
-
+from include.backup import databases, wal
 from include.backup import manifest as manifests
-from include.backup import wal
-from include.backup.errors import ConfigurationError, NotVerifiedError, RefusedError, ServerError
-from include.backup.failpoints import reach
-from include.backup.point import hashes, prepare
+from include.backup.databases import Swap
+from include.backup.errors import ConfigurationError, RefusedError
 from include.backup.programs import Programs, confine
 from include.backup.scratch import Scratch, Target, fetch_base, fetch_wal, instance
 from include.backup.sets import verify
-from include.backup.settings import Backup, Login
+from include.backup.settings import Backup
+from include.failpoints import reach
 
 PREFIX = "postgres-"
 
@@ -87,7 +84,7 @@ def plan(
     place = str(into.absolute()) if into else ""
     replaces: tuple[str, ...] = (place,) if place and Path(place).exists() else ()
     if names:
-        replaces = tuple(sorted(set(names) & _existing(_admin(backup, server))))
+        replaces = tuple(sorted(set(names) & databases.existing(databases.admin(backup, server))))
     made = dt.datetime.now(dt.UTC).isoformat(timespec="milliseconds")
     facts = [set_id, server, target.lsn, target.time, place, list(names), made]
     plan_id = hashlib.sha256(manifests.canonical(facts)).hexdigest()[:12]
@@ -131,6 +128,20 @@ def apply(backup: Backup, programs: Programs, plan_id: str, word: str = "") -> d
     if planned.into:
         return _apply_folder(backup, programs, planned)
     return _apply_databases(backup, programs, planned)
+
+
+def _apply_databases(backup: Backup, programs: Programs, planned: Plan) -> dict[str, Any]:
+    swap = Swap(databases.admin(backup, planned.instance), planned.plan_id, planned.databases, planned.replaces)
+    if todo := swap.missing():
+        chain = _read_everything(backup, planned)
+        with instance(backup.store, backup.key, chain, PREFIX + planned.instance, programs, None) as scratch:
+            scratch.recover(Target(planned.lsn, planned.time), "promote")
+            for name in todo:
+                swap.copy(scratch, programs, name)
+                reach("restore.after_copy")
+    reach("restore.before_swap")
+    swap.run()
+    return {"databases": list(planned.databases), "kept": swap.kept()}
 
 
 def _check_target(target: Target, facts: Any, set_id: str) -> None:
@@ -217,133 +228,3 @@ def _refuse_running(folder: Path) -> None:
     except (OSError, ValueError):
         return
     raise RefusedError(f"a server runs on {folder} (process {pid}): stop it first, then apply the plan again")
-
-
-def _apply_databases(backup: Backup, programs: Programs, planned: Plan) -> dict[str, Any]:
-    admin = _admin(backup, planned.instance)
-    mark = planned.plan_id[:8]
-    there = _existing(admin)
-    todo = [name for name in planned.databases if f"{name}_before_{mark}" not in there]
-    fresh = [name for name in todo if name not in planned.replaces]
-    if todo:
-        chain = _read_everything(backup, planned)
-        with instance(backup.store, backup.key, chain, PREFIX + planned.instance, programs, None) as scratch:
-            scratch.recover(Target(planned.lsn, planned.time), "promote")
-            for name in todo:
-                _copy(scratch, programs, admin, name, f"{name}_restored_{mark}")
-        reach("restore.before_swap")
-        _swap(admin, [name for name in todo if name not in fresh], fresh, mark)
-        reach("restore.after_swap")
-    return {"databases": list(planned.databases), "kept": [f"{name}_before_{mark}" for name in planned.replaces]}
-
-
-def _copy(scratch: Scratch, programs: Programs, admin: Login, name: str, copy: str) -> None:
-    """Loads one database of the scratch server beside the live ones, and compares every table."""
-    dump = scratch.folder / "copy"
-    scratch.run("pg_dump", "--format", "custom", "--compress", "0", "--file", str(dump), "--dbname", scratch.dsn(name))
-    with psycopg.connect(scratch.dsn(name)) as session:
-        prepare(session)
-        expected = hashes(session)
-        row = session.execute(
-            "select pg_get_userbyid(datdba) from pg_database where datname = current_database()"
-        ).fetchone()
-        assert row is not None
-    with _connect(admin) as session:
-        session.execute(sql.SQL("drop database if exists {}").format(sql.Identifier(copy)))
-        owner = sql.Identifier(str(row[0]))
-        try:
-            session.execute(
-                sql.SQL("create database {} owner {} template template0").format(sql.Identifier(copy), owner)
-            )
-        except psycopg.errors.UndefinedObject as error:
-            raise ServerError(f"the server has no role {row[0]!r}, which owns {name}: create it first") from error
-    _load(programs, admin, dump, copy)
-    with _connect(admin, copy) as session:
-        prepare(session)
-        if hashes(session) != expected:
-            raise NotVerifiedError(f"the copy of {name} does not hold the rows that were restored")
-
-
-def _load(programs: Programs, admin: Login, dump: Path, database: str) -> None:
-    programs.run(
-        "pg_restore",
-        *("--exit-on-error", "--no-password", "--host", admin.host, "--port", str(admin.port or 5432)),
-        *("--username", admin.login, "--dbname", database, str(dump)),
-        environment={"PGPASSWORD": admin.password, "PATH": "/usr/bin:/bin", "LC_ALL": "C"},
-        into=database,
-    )
-
-
-_GRANTS = """
-select a.grantee::regrole::text, a.privilege_type from pg_database as d, aclexplode(d.datacl) as a
-where d.datname = %s and a.grantee <> 0 and a.grantee <> d.datdba
-"""
-
-
-def _swap(admin: Login, replaced: Sequence[str], fresh: Sequence[str], mark: str) -> None:
-    """All databases take their names at once, or none does."""
-    with _connect(admin) as session:
-        for name in replaced:
-            _take_over_rights(session, name, f"{name}_restored_{mark}")
-        with session.transaction():
-            for name in replaced:
-                session.execute(
-                    "select pg_terminate_backend(pid, 10000) from pg_stat_activity where datname = %s", [name]
-                )
-                _rename(session, name, f"{name}_before_{mark}")
-            for name in (*replaced, *fresh):
-                _rename(session, f"{name}_restored_{mark}", name)
-        for name in replaced:
-            # A reader of changes must not go on from the old rows' positions: it takes a new snapshot.
-            session.execute(
-                "select pg_drop_replication_slot(slot_name) from pg_replication_slots where database = %s "
-                "and not active",
-                [f"{name}_before_{mark}"],
-            )
-            # Nor does anybody go on writing into what was replaced.
-            session.execute(
-                sql.SQL("alter database {} allow_connections false").format(sql.Identifier(f"{name}_before_{mark}"))
-            )
-
-
-def _take_over_rights(session: psycopg.Connection[Any], name: str, copy: str) -> None:
-    session.execute(sql.SQL("revoke connect, temporary on database {} from public").format(sql.Identifier(copy)))
-    for grantee, privilege in session.execute(_GRANTS, [name]).fetchall():
-        session.execute(
-            sql.SQL("grant {} on database {} to {}").format(
-                sql.SQL(privilege), sql.Identifier(copy), sql.Identifier(grantee.strip('"'))
-            )
-        )
-
-
-def _rename(session: psycopg.Connection[Any], name: str, new: str) -> None:
-    session.execute(sql.SQL("alter database {} rename to {}").format(sql.Identifier(name), sql.Identifier(new)))
-
-
-def _existing(admin: Login) -> set[str]:
-    """Also those that refuse connections, as replaced ones do."""
-    with _connect(admin) as session:
-        return {str(row[0]) for row in session.execute("select datname from pg_database").fetchall()}
-
-
-def _admin(backup: Backup, server: str) -> Login:
-    found = backup.admins.get(server)
-    if found is None:
-        raise ConfigurationError(
-            f"restoring databases needs a superuser of {server!r}: name its connection in include/backup.yaml, "
-            f"postgres.{server}.admin"
-        )
-    return found
-
-
-def _connect(admin: Login, database: str = "postgres") -> psycopg.Connection[Any]:
-    return psycopg.connect(
-        host=admin.host,
-        port=admin.port or 5432,
-        user=admin.login,
-        password=admin.password,
-        dbname=database,
-        connect_timeout=10,
-        application_name="lakehouse_restore",
-        autocommit=True,
-    )

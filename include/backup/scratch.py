@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import errno
+import fcntl
+import os
 import re
 import shutil
 import signal
@@ -21,16 +23,17 @@ import psycopg
 
 from include.backup import wal
 from include.backup.errors import DamagedError, NotVerifiedError, ServerError
-from include.backup.failpoints import reach
 from include.backup.manifest import Manifest, Part
 from include.backup.postgres import BASE
 from include.backup.programs import Confined, Programs, check_version, confine, last_lines
 from include.backup.sealed import Key
 from include.backup.sets import open_file
 from include.backup.store import MissingError, Store
+from include.failpoints import reach
 
 SUPERUSER = "postgres"
 START_SECONDS = 300.0
+_FOLDER = "lakehouse-restore-"
 # What the log says the server had at least: a standby with less of them refuses to replay it.
 _CONTROL = {
     "max_connections": "max_connections setting",
@@ -339,10 +342,36 @@ def empty(programs: Programs) -> Iterator[Scratch]:
 
 @contextmanager
 def folder() -> Iterator[Path]:
-    """A private folder below the temporary one, which the scratch server's account may pass through."""
-    place = Path(tempfile.mkdtemp(prefix="lakehouse-restore-"))
+    """A private folder below the temporary one, which the scratch server's account may pass through.
+
+    What a process that was killed has left there, plain copies of people's data, is removed first.
+    """
+    for left in Path(tempfile.gettempdir()).glob(f"{_FOLDER}*"):
+        with _held(left) as held:
+            if held:
+                shutil.rmtree(left, ignore_errors=True)
+    fresh = Path(tempfile.mkdtemp(prefix=f".{_FOLDER}"))
+    with _held(fresh):  # before it has the name by which others look for what was left
+        place = fresh.rename(fresh.with_name(fresh.name.removeprefix(".")))
+        try:
+            place.chmod(0o711)
+            yield place
+        finally:
+            shutil.rmtree(place, ignore_errors=True)
+
+
+@contextmanager
+def _held(folder: Path) -> Iterator[bool]:
+    """Whether the folder is ours now; it is until the block, or this process, ends."""
     try:
-        place.chmod(0o711)
-        yield place
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+    except OSError:  # gone, or somebody else's
+        yield False
+        return
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield True
+    except BlockingIOError:
+        yield False
     finally:
-        shutil.rmtree(place, ignore_errors=True)
+        os.close(descriptor)

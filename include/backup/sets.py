@@ -12,10 +12,10 @@ from typing import IO, Any
 
 from include.backup import manifest as manifests
 from include.backup.errors import BackupError, DamagedError, ExistsError
-from include.backup.failpoints import reach
 from include.backup.manifest import FORMAT, NAME, File, Manifest, Part, Segment
 from include.backup.sealed import SEGMENT, Key, Reader, seal
 from include.backup.store import MissingError, Store
+from include.failpoints import reach
 
 # Segments being sealed and sent at once. With the one being filled, all that is held in memory.
 IN_FLIGHT = 2
@@ -37,6 +37,7 @@ class FileWriter:
         self._store, self._key, self._prefix, self._place, self._name = store, key, prefix, place, name
         self._salt, self._size, self._number = os.urandom(16), 0, 0
         self._buffer, self._filled = bytearray(SEGMENT), 0
+        self._spare: deque[bytearray] = deque()  # memory that was touched before costs nothing to fill again
         self._pool = ThreadPoolExecutor(IN_FLIGHT)
         self._sent: deque[Future[Segment]] = deque()
         self._segments: list[Segment] = []
@@ -63,7 +64,7 @@ class FileWriter:
         # The last segment says that it is the last: a full one waits for whether something follows.
         if self._filled == SEGMENT:
             self._send(self._buffer, final=False)
-            self._buffer, self._filled = bytearray(SEGMENT), 0
+            self._buffer, self._filled = self._spare.popleft() if self._spare else bytearray(SEGMENT), 0
 
     def _send(self, data: bytes | bytearray, *, final: bool) -> None:
         while len(self._sent) >= IN_FLIGHT:
@@ -74,6 +75,8 @@ class FileWriter:
 
     def _put(self, number: int, data: bytes | bytearray, final: bool) -> Segment:
         blob = seal(self._key, self._place, self._salt, number, data, final=final)
+        if isinstance(data, bytearray):
+            self._spare.append(data)
         key = f"{self._prefix}{self._salt.hex()[:8]}-{number:06d}"
         return Segment(key, len(blob), self._store.put(key, blob))
 
@@ -197,10 +200,15 @@ class SetWriter:
         for key in sorted(set(there) - set(listed)):
             self.store.delete(key)
         wrong = sorted(key for key, size in listed.items() if there.get(key) != size)
-        if wrong:
-            raise DamagedError(
-                f"the store has lost or shortened {len(wrong)} objects of the set, the first: {wrong[0]}"
-            )
+        if not wrong:
+            return
+        for part in parts:
+            if any(one.key in wrong for file in part.files for one in file.segments):
+                self.store.delete(f"{self._folder}parts/{part.name}.json")  # so that the next try makes it anew
+        raise DamagedError(
+            f"the store has acknowledged and lost, or shortened, {len(wrong)} objects of set {self.set_id}, the first: "
+            f"{wrong[0]}. Run the backup again: it makes their parts anew; if that fails too, the store is broken"
+        )
 
 
 def unfinished(store: Store, key: Key, within: dt.timedelta = dt.timedelta(hours=24)) -> str | None:

@@ -65,6 +65,12 @@ def source(source_postgres: Any) -> Instance:
 
 
 @pytest.fixture(scope="session")
+def admin(source_postgres: Any) -> Login:
+    """Who may replace databases."""
+    return Login("admin_source", "127.0.0.1", source_postgres.port, "postgres", source_postgres.superuser_password)
+
+
+@pytest.fixture(scope="session")
 def owner(source_postgres: Any) -> Iterator[psycopg.Connection[Any]]:
     """The application that owns the source's tables."""
     with psycopg.connect(source_postgres.dsn("retail"), autocommit=True) as connection:
@@ -81,9 +87,11 @@ def owner(source_postgres: Any) -> Iterator[psycopg.Connection[Any]]:
 
 
 @contextmanager
-def archiving(instance: Instance, programs: Programs, store: Store, key: Key) -> Iterator[None]:
-    """Ships the server's log to this store, and to no other."""
-    staging, stop = Path(tempfile.mkdtemp(prefix="lakehouse-staging-")), threading.Event()
+def archiving(
+    instance: Instance, programs: Programs, store: Store, key: Key, folder: Path | None = None
+) -> Iterator[None]:
+    """Ships the server's log to this store, and to no other. `folder`: for what is not there yet."""
+    staging, stop = folder or Path(tempfile.mkdtemp(prefix="lakehouse-staging-")), threading.Event()
     archiver = Archiver(instance, programs, store, key, staging, partial_seconds=1.0)
     thread = threading.Thread(target=archiver.run, args=[stop], daemon=True)
     thread.start()

@@ -2,66 +2,35 @@
 
 from __future__ import annotations
 
-import json
-import os
 import random
 import signal
-import subprocess
-import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import psutil
+import psycopg
 import pytest
 
-from include.backup import create, sets
+from include.backup import create, databases, sets
 from include.backup import manifest as manifests
-from include.backup.failpoints import POINTS
 from include.backup.programs import Programs
 from include.backup.sealed import Key
 from include.backup.settings import Backup, Instance, Login
-from include.paths import PROJECT
+from tests.include.backup.command import Command, declare
 from tests.include.backup.conftest import archiving, make_store
 
-BACKUP = [point for point in POINTS if point.startswith("backup.")]
-DRILL = [point for point in POINTS if point.startswith("drill.")]
-RESTORE = ["restore.after_fetch", "restore.before_swap", "restore.after_swap"]
-
-
-class Command:
-    """`python -m include.backup`, as a process of its own that can be killed at a named point."""
-
-    def __init__(self, backup: Backup, secret: str) -> None:
-        store = backup.store
-        login: Login = backup.instances["source"].login
-        connections = {
-            "backup_s3": {
-                "login": store.access_key,
-                "password": store.secret_key,
-                "extra": {"endpoint_url": store.endpoint, "bucket": store.bucket},
-            },
-            "backup_key": {"password": secret},
-            "backup_source": {
-                "host": login.host,
-                "port": login.port,
-                "login": login.login,
-                "password": login.password,
-            },
-        }
-        self._environment = {
-            **{name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ},
-            **{f"AIRFLOW_CONN_{name.upper()}": json.dumps(item) for name, item in connections.items()},
-        }
-
-    def run(self, file: Path, *arguments: str, dies_at: str = "") -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [sys.executable, "-m", "include.backup", *arguments],
-            cwd=PROJECT,
-            env=self._environment | {"LAKEHOUSE_BACKUP_FILE": str(file), "LAKEHOUSE_FAILPOINTS": f"{dies_at}=kill"},
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=600,
-        )
+BACKUP = [
+    "backup.after_begin",
+    "backup.between_segments",
+    "backup.before_part",
+    "backup.after_part",
+    "backup.before_manifest",
+    "backup.after_manifest",
+]
+DRILL = ["drill.after_fetch", "drill.while_serving", "drill.after_recovery", "drill.before_report"]
+FOLDER = ["restore.after_fetch", "restore.before_swap", "restore.after_swap"]
+DATABASES = [*FOLDER, "restore.after_copy"]
 
 
 @pytest.fixture(scope="module")
@@ -70,31 +39,18 @@ def secret() -> str:
 
 
 @pytest.fixture(scope="module")
-def archived(object_store: Any, bucket: str, source: Instance, owner: Any, programs: Programs, secret: str) -> Any:
+def archived(
+    object_store: Any, bucket: str, source: Instance, admin: Login, owner: Any, programs: Programs, secret: str
+) -> Any:
     store = make_store(object_store, bucket, f"kills-{random.randrange(10**9)}/")
-    backup = Backup(store, Key.parse(secret, "the test"), {"source": source}, {}, None, 7)
+    backup = Backup(store, Key.parse(secret, "the test"), {"source": source}, {}, None, 7, admins={"source": admin})
     with archiving(source, programs, store, backup.key):
         yield backup
 
 
 @pytest.fixture(scope="module")
-def declared(archived: Backup, tmp_path_factory: Any) -> Path:
-    """A backup.yaml for the source alone."""
-    file = Path(tmp_path_factory.mktemp("declared")) / "backup.yaml"
-    file.write_text(
-        json.dumps(
-            {
-                "store": {
-                    "connection": "backup_s3",
-                    "bucket": archived.store.bucket,
-                    "prefix": archived.store.prefix,
-                },
-                "key": {"connection": "backup_key"},
-                "postgres": {"source": {"connection": "backup_source"}},
-            }
-        )
-    )
-    return file
+def declared(archived: Backup, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return declare(archived, tmp_path_factory.mktemp("declared"))
 
 
 def killed_backup_ends_complete(backup: Backup, command: Command, declared: Path, point: str) -> None:
@@ -126,44 +82,114 @@ def test_a_backup_killed_anywhere_ends_complete(archived: Backup, secret: str, d
     killed_backup_ends_complete(archived, Command(archived, secret), declared, point)
 
 
-def killed_restore_ends_complete(
-    backup: Backup, command: Command, programs: Programs, declared: Path, point: str, folder: Path
-) -> None:
-    if not manifests.complete(backup.store):
-        create.run(backup, programs, sets.new_id())
-    folder.mkdir()
-    target = folder / "data"
-    target.mkdir()
-    planned = command.run(declared, "plan", "source", "--into", str(target))
+def plan(command: Command, declared: Path, *arguments: str) -> str:
+    """Makes a plan; gives its id."""
+    planned = command.run(declared, "plan", "source", *arguments)
     assert planned.returncode == 0, planned.stderr
-    plan_id = planned.stdout.split(":")[0].removeprefix("plan ")
-    died = command.run(declared, "restore", plan_id, "--word", "replace data", dies_at=point)
+    return planned.stdout.split(":")[0].removeprefix("plan ")
+
+
+def kill_and_repeat(command: Command, declared: Path, plan_id: str, word: str, point: str) -> None:
+    died = command.run(declared, "restore", plan_id, "--word", word, dies_at=point)
     assert died.returncode == -signal.SIGKILL, died.stderr
-    again = command.run(declared, "restore", plan_id, "--word", "replace data")
+    again = command.run(declared, "restore", plan_id, "--word", word)
     assert again.returncode == 0, again.stderr
+
+
+@pytest.fixture(scope="module")
+def one_set(archived: Backup, programs: Programs) -> Iterator[manifests.Manifest]:
+    """What is restored below: the sample and a database besides."""
+    admin = databases.admin(archived, "source")
+    with databases.connect(admin) as session:
+        session.execute("create database spare template template0")
+    with databases.connect(admin, "spare") as session:
+        session.execute("create table kept as select generate_series(1, 3) as n")
+    yield create.run(archived, programs, sets.new_id(), full=True)
+    with databases.connect(admin) as session:
+        session.execute("drop database if exists spare with (force)")
+
+
+@pytest.mark.faults
+@pytest.mark.parametrize("point", FOLDER)
+def test_a_restored_folder_is_whole_wherever_the_restore_was_killed(
+    archived: Backup, secret: str, one_set: Any, declared: Path, point: str, services_home: Any
+) -> None:
+    folder = services_home.root / f"restore-{point}"
+    target = folder / "data"
+    target.mkdir(parents=True)
+    command = Command(archived, secret)
+    plan_id = plan(command, declared, "--into", str(target))
+    kill_and_repeat(command, declared, plan_id, "replace data", point)
     assert (target / "PG_VERSION").exists()
     assert sorted(path.name for path in folder.iterdir()) == ["data", f"data.before-{plan_id}"]
 
 
 @pytest.mark.faults
-@pytest.mark.parametrize("point", RESTORE)
-def test_a_restore_killed_anywhere_ends_complete(
-    archived: Backup, secret: str, programs: Programs, declared: Path, point: str, services_home: Any
+@pytest.mark.parametrize("point", DATABASES)
+def test_databases_take_their_names_together_wherever_the_restore_was_killed(
+    archived: Backup, secret: str, one_set: manifests.Manifest, declared: Path, source_postgres: Any, point: str
 ) -> None:
-    folder = services_home.root / f"restore-{point}"
-    killed_restore_ends_complete(archived, Command(archived, secret), programs, declared, point, folder)
+    """One that is there and is replaced, one that is gone and comes back."""
+    admin = databases.admin(archived, "source")
+    with psycopg.connect(source_postgres.dsn("retail"), autocommit=True) as session:
+        session.execute("delete from retail.customers where id > 10")
+    with databases.connect(admin) as session:
+        session.execute("drop database spare")
+    point_lsn = one_set.parts["postgres-source"].facts["point"]["lsn"]
+    command = Command(archived, secret)
+    wanted = ("--database", "retail", "--database", "spare")
+    plan_id = plan(command, declared, *wanted, "--lsn", point_lsn, "--set", one_set.set_id)
+    kill_and_repeat(command, declared, plan_id, "replace retail", point)
+    kept = f"retail_before_{plan_id[:8]}"
+    for name, query, count in (
+        ("retail", "select count(*) from retail.customers", 5000),
+        ("spare", "select count(*) from kept", 3),
+    ):
+        with databases.connect(admin, name) as session:
+            assert session.execute(query.encode()).fetchone() == (count,), name
+    mine = {name for name in databases.existing(admin) if plan_id[:8] in name}
+    assert mine == {kept}, "no copy is left over"
+    with databases.connect(admin) as session:
+        row = session.execute("select datallowconn from pg_database where datname = %s", [kept]).fetchone()
+        assert row == (False,), "nobody goes on writing into what was replaced"
+        session.execute(f"drop database {kept}".encode())
+
+
+@pytest.mark.faults
+def test_a_plan_whose_maker_was_killed_replaces_nothing_and_can_be_applied(
+    archived: Backup, secret: str, one_set: manifests.Manifest, declared: Path, services_home: Any
+) -> None:
+    command, target = Command(archived, secret), services_home.root / "restore-planned" / "data"
+    before = {key for key, _ in archived.store.keys("restores/")}
+    died = command.run(declared, "plan", "source", "--into", str(target), dies_at="restore.after_plan")
+    assert died.returncode == -signal.SIGKILL, died.stderr
+    assert not target.parent.exists()
+    (left,) = {key for key, _ in archived.store.keys("restores/")} - before
+    done = command.run(declared, "restore", left.removeprefix("restores/").removesuffix(".json"))
+    assert done.returncode == 0, done.stderr
+    assert (target / "PG_VERSION").exists()
+
+
+def serving(folder: Path) -> list[psutil.Process]:
+    """Servers that run on data below a folder."""
+    return [one for one in psutil.process_iter(["cmdline"]) if any(str(folder) in word for word in one.info["cmdline"])]
 
 
 @pytest.mark.faults
 @pytest.mark.parametrize("point", DRILL)
-def test_a_drill_killed_anywhere_proves_nothing_and_can_be_run_again(
-    archived: Backup, secret: str, programs: Programs, declared: Path, point: str
+def test_a_drill_killed_anywhere_proves_nothing_leaves_nothing_and_can_be_run_again(
+    archived: Backup, secret: str, one_set: manifests.Manifest, declared: Path, point: str, services_home: Any
 ) -> None:
-    made = create.run(archived, programs, sets.new_id())
-    command = Command(archived, secret)
-    died = command.run(declared, "drill", made.set_id, dies_at=point)
+    folder: Path = services_home.root / f"drill-{point}"
+    folder.mkdir(mode=0o711)
+    command = Command(archived, secret, TMPDIR=str(folder))
+    before = len(list(archived.store.keys(f"drills/{one_set.set_id}/")))
+    died = command.run(declared, "drill", one_set.set_id, dies_at=point)
     assert died.returncode == -signal.SIGKILL, died.stderr
-    assert list(archived.store.keys(f"drills/{made.set_id}/")) == []
-    again = command.run(declared, "drill", made.set_id)
+    assert len(list(archived.store.keys(f"drills/{one_set.set_id}/"))) == before
+    psutil.wait_procs(serving(folder), timeout=60)
+    assert serving(folder) == [], "no server lives on with a copy of the data"
+    again = command.run(declared, "drill", one_set.set_id)
     assert again.returncode == 0, again.stdout
-    assert len(list(archived.store.keys(f"drills/{made.set_id}/"))) == 1
+    assert len(list(archived.store.keys(f"drills/{one_set.set_id}/"))) == before + 1
+    assert list(folder.iterdir()) == [], "what the killed one had unpacked is gone"

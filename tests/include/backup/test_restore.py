@@ -103,14 +103,14 @@ def test_a_restored_server_equals_the_source_at_twenty_positions(
 
 @pytest.fixture(scope="module")
 def kept(
-    object_store: Any, bucket: str, source: Instance, owner: Any, source_postgres: Any, programs: Programs, key: Key
+    object_store: Any, bucket: str, source_postgres: Any, source: Instance, admin: Login, programs: Programs, key: Key
 ) -> tuple[Backup, Manifest]:
     """One set that the tests below restore from; the row that they look for is in it."""
     store = make_store(object_store, bucket, f"kept-{random.randrange(10**9)}/")
-    admin = Login("admin_source", "127.0.0.1", source_postgres.port, "postgres", source_postgres.superuser_password)
     backup = Backup(store, key, {"source": source}, {}, None, 7, admins={"source": admin})
-    owner.execute("create table if not exists retail.ledger (id int primary key)")
-    owner.execute("insert into retail.ledger select generate_series(1, 100) on conflict do nothing")
+    with psycopg.connect(source_postgres.dsn("retail"), autocommit=True) as connection:
+        connection.execute("create table if not exists retail.ledger (id int primary key)")
+        connection.execute("insert into retail.ledger select generate_series(1, 100) on conflict do nothing")
     with archiving(source, programs, store, key):
         return backup, create.run(backup, programs, sets.new_id())
 

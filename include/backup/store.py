@@ -15,6 +15,7 @@ from include.backup.errors import ConfigurationError, DamagedError, ExistsError,
 _DENIED = {"403", "AccessDenied", "InvalidAccessKeyId", "SignatureDoesNotMatch", "ExpiredToken"}
 _EXISTS = {"412", "PreconditionFailed", "ConditionalRequestConflict"}
 _MISSING = {"404", "NoSuchKey", "NotFound"}
+_SLOW = {"SlowDown", "503", "ServiceUnavailable", "TooManyRequests", "429", "Throttling", "RequestLimitExceeded"}
 
 
 class MissingError(StoreError):
@@ -142,4 +143,9 @@ class Store:
             return StoreError(f"the backup store {self.endpoint} has no bucket {self.bucket!r}: create it")
         if code in _DENIED:
             return StoreError(f"the backup store {self.endpoint} refuses the credentials for {place} ({code})")
+        if code in _SLOW:
+            return StoreError(
+                f"the backup store {self.endpoint} went on throttling at {place} after {self.attempts} tries ({code}): "
+                "run this again, it goes on where it stopped"
+            )
         return StoreError(f"the backup store {self.endpoint} failed at {place}: {code or error}")

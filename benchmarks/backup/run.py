@@ -2,9 +2,10 @@
 
     .venvs/airflow/bin/python -m benchmarks.backup.run [--megabytes 400] [--rounds 3]
 
-CPU seconds are those of the program, of its children and of the PostgreSQL server; the object store that ours goes to
-(the peers write files) is told apart. Rounds alternate, so that a busy machine is busy for all; ratios are of the
-medians. `--naive`: what the usual script would restore from copies that were damaged as ours are in the tests.
+Ours goes to an object store. Peers: the plain program, to a file of this machine; and, where it ends in the same store,
+piped into `rclone rcat`. CPU seconds are those of the program, of its children and of the PostgreSQL server; the object
+store's are told apart. Rounds alternate, so that a busy machine is busy for all; ratios are of the medians. `--naive`:
+what the usual script would restore from copies that were damaged as ours are in the tests.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import argparse
 import gzip
 import os
 import random
+import resource
 import shutil
 import statistics
 import subprocess
@@ -20,13 +22,14 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import psutil
 import psycopg
 
+from benchmarks.backup import rclone
 from embedded.credentials import Secrets
 from embedded.home import Home
 from embedded.object_store import NAME, PORT_NAMES, PORT_OFFSETS, object_store
@@ -47,6 +50,7 @@ select i as id, md5(i::text) as code, 'article number ' || i % 5000 as article, 
 from generate_series(1, {rows}) as i
 """
 ROW_BYTES = 120
+BASE, DUMP = "base backup", "dump"
 
 
 @contextmanager
@@ -70,26 +74,29 @@ def servers() -> Iterator[tuple[Any, Any, dict[str, Child]]]:
         yield source, store, children
 
 
-def cpu(pid: int | None = None) -> float:
-    """Seconds of a process, of its living children and of those that have ended."""
+def cpu(pid: int) -> float:
+    """Seconds of a server, of its living children and of those that have ended."""
     process = psutil.Process(pid)
     total = 0.0
     for one in (process, *process.children(recursive=True)):
-        try:
-            times = one.cpu_times()
-        except psutil.Error:
-            continue
-        total += times.user + times.system
-    mine = process.cpu_times()
-    return total + mine.children_user + mine.children_system
+        with suppress(psutil.Error):
+            total += sum(one.cpu_times()[:2])
+    times = process.cpu_times()
+    return total + times.children_user + times.children_system
+
+
+def own_cpu() -> float:
+    """Seconds of this process and of the programs that it has run to their end: not of the servers, which go on."""
+    used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return sum(one.ru_utime + one.ru_stime for one in used)
 
 
 def measured(action: Callable[[], int], server: int, store: int) -> dict[str, float]:
-    before = (cpu(), cpu(server), cpu(store), time.monotonic())
+    before = (own_cpu(), cpu(server), cpu(store), time.monotonic())
     size = action()
     wall = time.monotonic() - before[3]
     return {
-        "program": cpu() - before[0],
+        "program": own_cpu() - before[0],
         "server": cpu(server) - before[1],
         "store": cpu(store) - before[2],
         "wall": wall,
@@ -97,22 +104,44 @@ def measured(action: Callable[[], int], server: int, store: int) -> dict[str, fl
     }
 
 
-def peers(source: Any, ours: Instance, found: programs.Programs, folder: Path) -> dict[str, Callable[[], int]]:
-    def run(output: Path, *argv: str) -> int:
+def peers(
+    store: Any, ours: Instance, found: programs.Programs, folder: Path
+) -> dict[str, tuple[str, Callable[[], int]]]:
+    """By name: the comparison's kind, and what the peer does; it gives the bytes that it has written."""
+    file, copier = folder / "backup", rclone.install(folder)
+    base = [found.path("pg_basebackup"), "--dbname", ours.address(), "--format", "tar", "--wal-method", "none"]
+    base += ["--checkpoint", "fast", "--pgdata"]
+
+    def to_folder() -> int:
+        shutil.rmtree(file, ignore_errors=True)
+        subprocess.run([*base, str(file)], env=ours.environment(), check=True, stderr=subprocess.DEVNULL)
+        return (file / "base.tar").stat().st_size
+
+    def to_store() -> int:
+        with subprocess.Popen(
+            [*base, "-"], env=ours.environment(), stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+        ) as sender:
+            subprocess.run(
+                [copier, "rcat", "store:benchmark/peer"],
+                env=rclone.environment(folder, {"store": store}),
+                stdin=sender.stdout,
+                check=True,
+            )
+        if sender.returncode:
+            raise SystemExit("pg_basebackup failed")
+        return int(store.client("s3").head_object(Bucket="benchmark", Key="peer")["ContentLength"])
+
+    def dump() -> int:
+        argv = [found.path("pg_dump"), "-Fc", "-f", str(file), "--dbname", ours.address("retail")]
+        shutil.rmtree(file, ignore_errors=True)
         subprocess.run(argv, env=ours.environment(), check=True, stderr=subprocess.DEVNULL)
-        return output.stat().st_size
+        return file.stat().st_size
 
-    base, dump = folder / "base", folder / "dump"
-
-    def base_backup() -> int:
-        shutil.rmtree(base, ignore_errors=True)
-        common = ("--dbname", ours.address(), "--format", "tar", "--wal-method", "none", "--checkpoint", "fast")
-        return run(base / "base.tar", found.path("pg_basebackup"), *common, "--pgdata", str(base))
-
-    def pg_dump() -> int:
-        return run(dump, found.path("pg_dump"), "-Fc", "-f", str(dump), "--dbname", ours.address("retail"))
-
-    return {"pg_basebackup": base_backup, "pg_dump -Fc": pg_dump}
+    return {
+        "pg_basebackup": (BASE, to_folder),
+        "pg_basebackup | rclone rcat": (BASE, to_store),
+        "pg_dump -Fc": (DUMP, dump),
+    }
 
 
 def own(store: Store, key: Key, ours: Instance, found: programs.Programs) -> dict[str, Callable[[], int]]:
@@ -130,7 +159,7 @@ def own(store: Store, key: Key, ours: Instance, found: programs.Programs) -> dic
             postgres.dump(writer, files, "part", ours, found, point, "retail")
         return sum(one.size for one in files[0].segments)
 
-    return {"pg_basebackup": base_backup, "pg_dump -Fc": dump}
+    return {BASE: base_backup, DUMP: dump}
 
 
 def compare(megabytes: int, rounds: int) -> None:
@@ -146,12 +175,12 @@ def compare(megabytes: int, rounds: int) -> None:
             session.execute(DATA.format(rows=megabytes * 1_000_000 // ROW_BYTES).encode())
             session.execute("checkpoint")
         pids = (children[SOURCE].process.pid, children[NAME].process.pid)
-        theirs, mine = peers(source, ours, found, folder), own(store, key, ours, found)
-        for name in theirs:
+        mine = own(store, key, ours, found)
+        for name, (kind, theirs) in peers(store_, ours, found, folder).items():
             results: dict[str, list[dict[str, float]]] = {"theirs": [], "ours": []}
             for _ in range(rounds):
-                results["theirs"].append(measured(theirs[name], *pids))
-                results["ours"].append(measured(mine[name], *pids))
+                results["theirs"].append(measured(theirs, *pids))
+                results["ours"].append(measured(mine[kind], *pids))
             report(name, results)
     shutil.rmtree(folder, ignore_errors=True)
 
@@ -162,11 +191,11 @@ def report(name: str, results: dict[str, list[dict[str, float]]]) -> None:
         middle = {field: statistics.median(run[field] for run in runs) for field in runs[0]}
         totals[side] = middle["program"] + middle["server"]
         print(
-            f"{name:14} {side:7} CPU {totals[side]:6.2f} s (program {middle['program']:.2f}, server "
+            f"{name:27} {side:7} CPU {totals[side]:6.2f} s (program {middle['program']:.2f}, server "
             f"{middle['server']:.2f}), store {middle['store']:.2f} s, wall {middle['wall']:.2f} s, "
             f"{middle['bytes'] / 1e6:.0f} MB written"
         )
-    print(f"{name:14} CPU ratio {totals['ours'] / totals['theirs']:.2f} (bar 1.30)\n", flush=True)
+    print(f"{name:27} CPU ratio {totals['ours'] / totals['theirs']:.2f} (bar 1.30)\n", flush=True)
 
 
 def naive(times: int) -> None:

@@ -6,15 +6,15 @@ from typing import Any
 
 from airflow.sdk import task
 
-from include import connections, serving, speed
+from include import connections, serving, speed, upkeep
 from include.fold import Fold, Pin
 from include.ledger import Connection
 from include.publication import LAKE, quote
 from include.specs.pipeline import Pipeline
 from include.task_groups.backup import POOL
 from include.task_groups.ingest import AIRBYTE
-from include.task_groups.run import LEDGER
-from include.task_groups.turns import holding
+from include.task_groups.run import LEDGER, holder
+from include.task_groups.turns import PATIENT, holding
 from include.task_groups.verify import DREMIO
 
 
@@ -23,7 +23,7 @@ class SnapshotGoneError(Exception):
 
 
 def fall_back(pipelines: list[Pipeline]) -> Any:
-    @task(task_id="fall_back", pool=POOL)
+    @task(task_id="fall_back", pool=POOL, **PATIENT)
     def fall_back(planned: dict[str, Any]) -> list[str]:
         """Neither log nor slot can be trusted now: one publication to mode batch, and a new CDC snapshot is asked for.
 
@@ -43,10 +43,15 @@ def fall_back(pipelines: list[Pipeline]) -> Any:
     return fall_back
 
 
+def _ledger() -> Connection:
+    return connections.connect(LEDGER)
+
+
 def _fall_back(pipeline: Pipeline, run_sql: serving.Sql, client: Any, set_id: str) -> list[str]:
     assert pipeline.speed is not None
     reason = f"restored from backup set {set_id}"
-    with connections.connect(LEDGER) as conn:
+    # No batch run publishes at the same time what it has folded from the log that is gone.
+    with upkeep.turn(_ledger, holder(), name=pipeline.name), _ledger() as conn:
         pins = speed.pins(conn, pipeline.name)
         _check(run_sql, pins)
         for entity, pin in pins.items():

@@ -180,7 +180,7 @@ def serving(folder: Path) -> list[psutil.Process]:
 def test_a_drill_killed_anywhere_proves_nothing_leaves_nothing_and_can_be_run_again(
     archived: Backup, secret: str, one_set: manifests.Manifest, declared: Path, point: str, services_home: Any
 ) -> None:
-    folder: Path = services_home.root / f"drill-{point}"
+    folder: Path = services_home.root / f"d{DRILL.index(point)}"  # short, for the path of a socket
     folder.mkdir(mode=0o711)
     command = Command(archived, secret, TMPDIR=str(folder))
     before = len(list(archived.store.keys(f"drills/{one_set.set_id}/")))

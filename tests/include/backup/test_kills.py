@@ -172,7 +172,11 @@ def test_a_plan_whose_maker_was_killed_replaces_nothing_and_can_be_applied(
 
 def serving(folder: Path) -> list[psutil.Process]:
     """Servers that run on data below a folder."""
-    return [one for one in psutil.process_iter(["cmdline"]) if any(str(folder) in word for word in one.info["cmdline"])]
+    return [
+        one
+        for one in psutil.process_iter(["cmdline"])
+        if any(str(folder) in word for word in one.info["cmdline"] or ())
+    ]
 
 
 @pytest.mark.faults

@@ -379,10 +379,14 @@ def _shorten_columns(node: exp.Expr, names: dict[Path, str]) -> None:
 
 
 def output_schema(job: Job, sql: str) -> pa.Schema:
-    """The columns that DuckDB gives a query, under their own names (which may repeat), without running it."""
-    names = [str(row[0]) for row in job.rows(f"DESCRIBE {sql}")]
-    found = job.arrow(f"{numbered(sql, len(names))} LIMIT 0").schema
-    return pa.schema([pa.field(name, field.type) for name, field in zip(names, found, strict=True)])
+    """The columns that DuckDB gives a query, under their own names (which may repeat), without running it.
+
+    The query is bound once: each binding reads the metadata of all its Iceberg tables.
+    """
+    described = [(str(row[0]), str(row[1])) for row in job.rows(f"DESCRIBE {sql}")]
+    nulls = ", ".join(f"CAST(NULL AS {kind}) AS c{i}" for i, (_, kind) in enumerate(described))
+    found = job.arrow(f"SELECT {nulls} LIMIT 0").schema
+    return pa.schema([pa.field(name, field.type) for (name, _), field in zip(described, found, strict=True)])
 
 
 def numbered(sql: str, count: int) -> str:

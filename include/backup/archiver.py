@@ -8,12 +8,14 @@ over, every few seconds in which it has grown, so what can be lost is seconds.
 from __future__ import annotations
 
 import logging
+import os
 import signal
 import subprocess
 import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import IO
 
 import psycopg
 
@@ -54,7 +56,7 @@ class Archiver:
         while not stop.is_set():
             try:
                 self._receive(stop)
-            except BackupError as error:
+            except (BackupError, OSError) as error:
                 _log.error("log of %s: %s", self._instance.name, error)
             except psycopg.Error as error:
                 _log.error("log of %s: %s", self._instance.name, str(error).strip())
@@ -66,35 +68,40 @@ class Archiver:
         self._system = server.system
         self._staging.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._claim()
+        self._drop_short()
         self._mend_slot()
-        errors = self._staging.with_suffix(".log")
-        with errors.open("wb") as output:
-            process = subprocess.Popen(
-                [
-                    *bound("TERM"),
-                    self._programs.path("pg_receivewal"),
-                    *("--directory", str(self._staging), "--slot", SLOT, "--synchronous", "--no-password"),
-                    *("--dbname", self._instance.address(), "--status-interval", "5"),
-                ],
-                env=self._instance.environment(),
-                cwd="/",
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=output,
-            )
-        try:
-            while not stop.wait(_POLL_SECONDS):
-                self.ship()
-                if process.poll() is not None:
-                    raise ServerError(f"pg_receivewal ended: {last_lines(errors.read_text(errors='replace'))}")
-        finally:
-            process.send_signal(signal.SIGINT)
+        # What it says is kept in memory: the disk may be what is full.
+        with open(os.memfd_create("pg_receivewal"), "w+b") as said:
+            process = self._start(said)
             try:
-                process.wait(2)  # what it has received is on the disk: killing it loses nothing
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
+                while not stop.wait(_POLL_SECONDS):
+                    self.ship()
+                    if process.poll() is not None:
+                        said.seek(0)
+                        raise ServerError(f"pg_receivewal ended: {last_lines(said.read().decode(errors='replace'))}")
+            finally:
+                process.send_signal(signal.SIGINT)
+                try:
+                    process.wait(2)  # what it has received is on the disk: killing it loses nothing
+                except subprocess.TimeoutExpired:
+                    process.kill()
+                    process.wait()
         self.ship(final=True)
+
+    def _start(self, said: IO[bytes]) -> subprocess.Popen[bytes]:
+        return subprocess.Popen(
+            [
+                *bound("TERM"),
+                self._programs.path("pg_receivewal"),
+                *("--directory", str(self._staging), "--slot", SLOT, "--synchronous", "--no-password", "--no-loop"),
+                *("--dbname", self._instance.address(), "--status-interval", "5"),
+            ],
+            env=self._instance.environment(),
+            cwd="/",
+            stdin=subprocess.DEVNULL,
+            stdout=said,
+            stderr=said,
+        )
 
     def _claim(self) -> None:
         """The staged files of another server, which was here before this one was restored, are of no use any more."""
@@ -103,6 +110,14 @@ class Archiver:
             for file in self._staging.iterdir():
                 file.unlink()
             mark.write_text(self._system)
+
+    def _drop_short(self) -> None:
+        """Where there was no room for a file, pg_receivewal leaves one that it refuses to go on with. It holds nothing
+        that the slot does not have.
+        """
+        for file in self._staging.glob("*.partial"):
+            if file.stat().st_size not in (0, wal.SIZE):
+                file.unlink()
 
     def _mend_slot(self) -> None:
         """Makes the slot; makes it anew when the server gave it up, which leaves a gap that only a new set closes."""

@@ -87,6 +87,9 @@ airflow: $(VENVS)/embedded/.installed ## Run any airflow command on the platform
 export-dashboards: setup ## Take changes made in Superset's pages into include/platform/superset
 	@eval "$$($(EMBEDDED)/python -m embedded env)"; PYTHONPATH=.:plugins $(AIRFLOW)/python -m include.reconcile.superset.export
 
+.PHONY: browser
+browser: $(VENVS)/browser/.installed ## Install what draws dashboards as PDF and PNG (Playwright; the browser is the machine's Chromium)
+
 .PHONY: plan apply drift
 plan: $(VENVS)/embedded/.installed ## Show what differs from include/platform and include/pipelines, change nothing (ARGS="--service dremio")
 apply: $(VENVS)/embedded/.installed ## Make the platform what is declared (ARGS="--prune")
@@ -130,11 +133,11 @@ test-airflow: setup $(TESTS_INSTALLED) ## Run the tests of the DAGs, include and
 	$(if $(AIRFLOW_TESTS),@$(AIRFLOW)/python -m pytest $(AIRFLOW_TESTS) -m "not faults" $(PYTEST_ARGS))
 
 .PHONY: test-platform
-test-platform: setup $(VENVS)/clients/.installed ## Run the end-to-end tests; they start a platform of their own
+test-platform: setup $(VENVS)/browser/.installed ## Run the end-to-end tests; they start a platform of their own
 	$(if $(PLATFORM_TESTS),$(EMBEDDED)/python -m pytest $(PLATFORM_TESTS) -m "not faults" $(PYTEST_ARGS))
 
 .PHONY: test-faults
-test-faults: setup $(TESTS_INSTALLED) $(VENVS)/conformance/.installed ## Run the long tests: kill every server in the middle of its work, bad data, whole suites
+test-faults: setup $(TESTS_INSTALLED) $(foreach name,browser conformance,$(VENVS)/$(name)/.installed) ## Run the long tests: kill every server in the middle of its work, bad data, whole suites
 	$(if $(EMBEDDED_TESTS),$(EMBEDDED)/python -m pytest $(EMBEDDED_TESTS) -m faults $(PYTEST_ARGS))
 	$(if $(AIRFLOW_TESTS),$(AIRFLOW)/python -m pytest $(AIRFLOW_TESTS) -m faults $(PYTEST_ARGS) || [ $$? = 5 ])
 	$(EMBEDDED)/python -m pytest $(PLATFORM_TESTS) -m faults $(PYTEST_ARGS)
@@ -199,12 +202,14 @@ $(VENVS)/connectors/%/.installed: $(LOCKED)/%.txt | $(VENVS)/embedded/.installed
 
 ##@ Dependencies
 # One lock, one export a venv. The exports are what gets installed; uv.lock is what people change.
-EXPORTS := requirements.txt dev-requirements.txt dbt-requirements.txt embedded-requirements.txt conformance-requirements.txt
+EXPORTS := requirements.txt dev-requirements.txt dbt-requirements.txt embedded-requirements.txt conformance-requirements.txt \
+	browser-requirements.txt
 requirements.txt_OPTIONS := --no-dev --no-emit-project
 dev-requirements.txt_OPTIONS := --only-group dev
 dbt-requirements.txt_OPTIONS := --only-group dbt
 embedded-requirements.txt_OPTIONS := --only-group embedded
 conformance-requirements.txt_OPTIONS := --only-group conformance
+browser-requirements.txt_OPTIONS := --only-group browser
 # Venvs whose packages contradict the rest of the lock, or their own pins.
 COMPILED := clients-requirements superset-requirements
 COMPILE = $(UV_HERE) pip compile --quiet --generate-hashes --universal --python-version 3.11 --custom-compile-command "make lock"
@@ -252,6 +257,10 @@ $(VENVS)/dbt/.installed: dbt-requirements.txt $(VENVS)/uv/.installed
 
 $(VENVS)/embedded/.installed: embedded-requirements.txt dev-requirements.txt $(VENVS)/uv/.installed
 	$(call install,embedded,embedded-requirements.txt dev-requirements.txt)
+	@touch $@
+
+$(VENVS)/browser/.installed: browser-requirements.txt $(VENVS)/uv/.installed
+	$(call install,browser,browser-requirements.txt)
 	@touch $@
 
 $(VENVS)/conformance/.installed: conformance-requirements.txt $(VENVS)/uv/.installed

@@ -9,7 +9,6 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from include.publication import SPACE
 from include.reconcile.superset.assets import Asset, load
 from lakehouse_providers.superset.client import SupersetClient
 from lakehouse_providers.superset.errors import SupersetQueryError
@@ -35,7 +34,7 @@ def warm(client: SupersetClient, published: Collection[str], assets: Sequence[As
     `query_p95_ms`: with nothing cached; `p95_ms`: as the next person gets it. Raises DashboardsError.
     """
     declared = list(assets if assets is not None else load())
-    datasets = {asset.uuid: asset for asset in declared if asset.kind == "datasets" and _reads(asset) in published}
+    datasets = {asset.uuid: asset for asset in declared if asset.kind == "datasets" and asset.view in published}
     charts = [asset for asset in declared if asset.kind == "charts" and asset.content["dataset_uuid"] in datasets]
     ids = _ids(client, "dataset", datasets)
     client.invalidate(sorted(ids.values()))
@@ -54,12 +53,6 @@ def warm(client: SupersetClient, published: Collection[str], assets: Sequence[As
         "query_p95_ms": percentile([one.query_ms for one in done], 95),
         "p95_ms": percentile([one.cached_ms for one in done], 95),
     }
-
-
-def _reads(dataset: Asset) -> str:
-    """`layer.name` of the published view that a dataset shows; "" for another source or a query."""
-    space, _, layer = str(dataset.content.get("schema") or "").partition(".")
-    return f"{layer}.{dataset.title}" if space == SPACE and not dataset.content.get("sql") else ""
 
 
 def _ids(client: SupersetClient, kind: str, wanted: Mapping[str, Asset]) -> dict[str, int]:

@@ -14,18 +14,27 @@ from include.paths import PROJECT
 class Settings:
     """`dbt_executable`: the dbt of the dbt venv. `lease_seconds`: how long a lease lasts without renewal.
 
-    `speed_schedule`: a cron expression, or `continuous`.
+    `speed_schedule`: a cron expression, or `continuous`. `browser_python`: a Python that has Playwright; `chromium`:
+    the browser that it drives. Both are "" where there is none.
     """
 
     dbt_executable: str
     lease_seconds: int
     deadline_minutes: int | None
     speed_schedule: str = "* * * * *"
+    browser_python: str = ""
+    chromium: str = ""
 
 
 def _dbt_executable() -> str:
     beside = PROJECT / ".venvs" / "dbt" / "bin" / "dbt"
     return str(beside) if beside.exists() else (shutil.which("dbt") or "dbt")
+
+
+def _program(variable: str, *otherwise: str) -> str:
+    """The file that a variable names, or the first of others that is there."""
+    given = os.environ.get(variable) or ""
+    return next((found for name in (given, *otherwise) if name and (found := shutil.which(name))), "")
 
 
 def load() -> Settings:
@@ -39,6 +48,8 @@ def load() -> Settings:
         lease_seconds=int(seconds) if seconds.isdigit() else 7200,
         deadline_minutes=int(deadline) if deadline.isdigit() else None,
         speed_schedule=schedule if schedule == "continuous" or len(schedule.split()) == 5 else "* * * * *",
+        browser_python=_program("LAKEHOUSE_BROWSER_PYTHON", str(PROJECT / ".venvs" / "browser" / "bin" / "python")),
+        chromium=_program("LAKEHOUSE_CHROMIUM", "chromium", "chromium-browser", "google-chrome"),
     )
 
 

@@ -1,4 +1,4 @@
-"""Alerts as data: what must not be so, as a query over the ledger, told when it begins and when it ends.
+"""Alerts as data: what must not be so, as a query over the ledger or gold, told when it begins and when it ends.
 
 Plain psycopg, no Airflow: who is told is the caller's business.
 """
@@ -19,11 +19,13 @@ from include.paths import PLATFORM, PROJECT
 from include.specs.reader import read
 
 FOLDER = PLATFORM / "alerts"
+GOLD = FOLDER / "gold"  # asked of the published tables
 SEVERITIES = ("page", "ticket")
 FIELDS = {"subject", "value"}
 FIRING, RESOLVED = "alert_firing", "alert_resolved"
 
 Tell = Callable[[Mapping[str, Any]], None]
+Ask = Callable[[str], Sequence[Mapping[str, Any]]]
 
 
 class AlertsError(Exception):
@@ -69,15 +71,15 @@ def _alert(file: Path) -> Alert:
     return alert
 
 
-def evaluate(conn: Connection, alerts: Sequence[Alert], tell: Tell) -> list[str]:
+def evaluate(conn: Connection, alerts: Sequence[Alert], tell: Tell, ask: Ask | None = None) -> list[str]:
     """Tells what began, lasts or ended; gives what was told. What could not be told is told the next time.
 
-    Raises AlertsError after all were tried.
+    `ask`: runs a query where its tables are; the ledger without it. Raises AlertsError after all were tried.
     """
     told, problems = [], []
     for alert in alerts:
         try:
-            told += _evaluate(conn, alert, tell)
+            told += _evaluate(conn, alert, tell, ask or (lambda query: _ask_ledger(conn, query)))
         except Exception as error:  # one alert must not silence the others
             conn.rollback()
             problems.append(f"{alert.name}: {type(error).__name__}: {str(error).splitlines()[0]}")
@@ -86,11 +88,16 @@ def evaluate(conn: Connection, alerts: Sequence[Alert], tell: Tell) -> list[str]
     return told
 
 
-def _evaluate(conn: Connection, alert: Alert, tell: Tell) -> list[str]:
+def _ask_ledger(conn: Connection, query: str) -> Sequence[Mapping[str, Any]]:
     conn.commit()
     conn.execute("set transaction read only")
-    wrong = {row["subject"]: str(row["value"]) for row in conn.execute(alert.query.encode())}
+    rows = conn.execute(query.encode()).fetchall()
     conn.commit()
+    return rows
+
+
+def _evaluate(conn: Connection, alert: Alert, tell: Tell, ask: Ask) -> list[str]:
+    wrong = {row["subject"]: str(row["value"]) for row in ask(alert.query)}
     known = conn.execute(
         "select subject, text, told_at < clock_timestamp() - make_interval(secs => %s) as again "
         "from lakehouse.alert_states where alert = %s",

@@ -56,21 +56,31 @@ def {name}_batch():
     replicate, first_tasks = ingest.sync({constant})
     refresh_metadata = verify.refresh_metadata({constant})
     streams = verify.reconcile({constant})()
-    silver = transform.build({constant}, "silver", select="tag:{name},tag:silver", with_views="tag:{name},tag:bronze")
-    gold = transform.build({constant}, "gold", select="tag:{name},tag:gold")
+    silver = transform.build(
+        {constant},
+        "silver",
+        select="tag:{name},tag:silver",
+        with_views="tag:{name},tag:bronze",
+    )
+    gold = transform.build(
+        {constant},
+        "gold",
+        select="tag:{name},tag:gold",
+    )
     audited = verify.audit({constant})(streams)
     pinned = publish.pin({constant})
     apply_reflections, refresh_reflections = publish.reflections({constant})
     published = publish.publish({constant})(pinned)
     receipt = run.receipt({constant})
+    warm = dashboards.warm({constant})
     release = run.release({constant})
 
     chain(lease, run.choose(first_tasks), replicate, refresh_metadata, streams)
     chain(streams, silver, gold, audited, pinned)
-    chain(pinned, apply_reflections, refresh_reflections, published, receipt, dashboards.warm({constant}))
+    chain(pinned, apply_reflections, refresh_reflections, published, receipt, warm)
     published >> publish.mark_stale({constant})
     # All of them: a failed model ends the run at once while its siblings, and dbt itself, may still write.
-    chain([replicate, silver, gold, receipt], release.as_teardown(setups=lease))
+    chain([replicate, silver, gold, receipt, warm], release.as_teardown(setups=lease))
 
 
 {name}_batch()

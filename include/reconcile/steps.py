@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from include import connections, ledger, speed
+from include import connections, ledger, publication, speed
 from include.paths import PLATFORM
 from include.reconcile import airbyte, airflow, capture, dremio, elasticsearch, postgres, s3, superset
 from include.reconcile.plan import Change
@@ -79,10 +79,17 @@ def _airbyte(options: Options) -> list[Change]:
     return airbyte.AirbyteState(client, list(pipeline.load_all())).run(apply=options.apply)
 
 
+def _unfilled() -> set[str]:
+    """Views of pipelines whose source Airbyte does not have, such as for want of its connector: no run fills them."""
+    client = AirbyteSyncHook(AIRBYTE).client()
+    without = [one.name for one in pipeline.load_all() if client.find("source", one.source) is None]
+    return {dataset.id for name in without for dataset in publication.datasets(name)}
+
+
 def _superset(options: Options) -> list[Change]:
     assets = superset.load()
     with SupersetHook(SUPERSET).client() as client:
-        changes = superset.run(client, apply=options.apply, prune=options.prune, assets=assets)
+        changes = superset.run(client, apply=options.apply, prune=options.prune, assets=assets, empty=_unfilled())
         return changes + superset.access.run(client, policy.load(), assets, apply=options.apply)
 
 

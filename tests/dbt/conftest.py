@@ -107,8 +107,8 @@ class Lake:
         return {r["unique_id"].split(".", 2)[2]: (r["status"], r["message"]) for r in results} | {"": done.stdout}
 
     def build(self, *arguments: str, ok: bool = True, **settings: str) -> dict[str, Any]:
-        # Serving views pin what a run has built: the DAG publishes them.
-        kinds = ("--exclude-resource-type", "unit_test", "--exclude", "tag:serving")
+        # Serving views pin what a run has built: the DAG publishes them. Bronze here holds the retailer's data alone.
+        kinds = ("--exclude-resource-type", "unit_test", "--exclude", "tag:serving", "tag:marketing")
         return self.dbt("build", *kinds, *arguments, ok=ok, **settings)
 
 

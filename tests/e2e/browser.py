@@ -1,4 +1,4 @@
-"""Looks at pages with a real browser: run by a Python that has Playwright, with a job as JSON on its input.
+"""Looks at pages with a real browser: run as a module by a Python that has Playwright, with a job as JSON on its input.
 
 The job: url, user, password, folder (for screenshots), chromium (its program), and steps, each {"do": name, ...}. The
 answer is JSON: what each step saw. Playwright lives in a venv of its own, so tests start this and read its answer.
@@ -14,15 +14,7 @@ from typing import Any
 
 from playwright.sync_api import Page, Response, sync_playwright
 
-ARGUMENTS = (
-    *("--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--disable-background-networking"),
-    *("--disable-component-update", "--disable-sync", "--no-first-run"),
-)
-PATIENCE = 180_000  # milliseconds; a busy machine takes many times what an idle one does
-# Nothing turns any more, and each chart is drawn or says why not.
-SETTLED = """(charts) => document.querySelectorAll('[data-test="loading-indicator"], .loading').length === 0
-    && document.querySelectorAll('.dashboard-component-chart-holder').length >= charts"""
-FAULTS = '[data-test="chart-error"], .ant-alert-error, [data-test="error-message"], .error-boundary'
+from include.reports import draw
 
 
 class Visit:
@@ -54,11 +46,9 @@ class Visit:
         self.page.screenshot(path=f"{self.job['folder']}/{name}.png", full_page=True)
 
     def sign_in(self, step: dict[str, Any]) -> dict[str, Any]:
-        self.page.goto(f"{self.job['url']}{step.get('path', '/login/')}")
-        self.page.fill("input[name=username], input#username", self.job["user"])
-        self.page.fill("input[name=password], input#password", self.job["password"])
-        self.page.click("button[type=submit], input[type=submit]")
-        self.page.wait_for_url(lambda url: "/login" not in url)
+        draw.sign_in(
+            self.page, f"{self.job['url']}{step.get('path', '/login/')}", self.job["user"], self.job["password"]
+        )
         return {"url": self.page.url}
 
     def dashboard(self, step: dict[str, Any]) -> dict[str, Any]:
@@ -66,21 +56,18 @@ class Visit:
         self.answers.clear()
         began = time.monotonic()
         self.page.goto(f"{self.job['url']}/superset/dashboard/{step['slug']}/")
-        self.page.wait_for_selector(".dashboard-component-chart-holder canvas, .superset-legacy-chart-big-number")
+        self.page.wait_for_selector(draw.DRAWN)
         first = time.monotonic()
-        self._settle(step["charts"])
-        return self._seen(step["slug"]) | {"first_paint_seconds": first - began}
-
-    def _settle(self, charts: int) -> None:
-        self.page.wait_for_load_state("networkidle")
-        self.page.wait_for_function(SETTLED, arg=charts)
+        draw.settle(self.page, step["charts"])
+        taken = {"first_paint_seconds": first - began, "drawn_seconds": time.monotonic() - began}
+        return self._seen(step["slug"]) | taken
 
     def _seen(self, name: str) -> dict[str, Any]:
         self.shot(name)
         return {
             "title": self.page.title(),
             "answers": list(self.answers),
-            "faults": [one.inner_text()[:300] for one in self.page.query_selector_all(FAULTS)],
+            "faults": draw.faults(self.page),
             "big_numbers": [one.inner_text() for one in self.page.query_selector_all(".header-line")],
         }
 
@@ -94,7 +81,7 @@ class Visit:
         self.page.keyboard.press("Escape")
         self.page.get_by_role("button", name="Apply filters").click()
         self.page.wait_for_function("() => !document.querySelector('.loading')")
-        self._settle(step["charts"])
+        draw.settle(self.page, step["charts"])
         return self._seen(f"{step['slug']}-{step['value'].lower()}")
 
     def page_shown(self, step: dict[str, Any]) -> dict[str, Any]:
@@ -114,9 +101,9 @@ class Visit:
 def main() -> None:
     job = json.load(sys.stdin)
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=job["chromium"], args=list(ARGUMENTS))
+        browser = draw.launch(playwright.chromium, job["chromium"])
         page = browser.new_page(viewport={"width": job.get("width", 1500), "height": job.get("height", 2600)})
-        page.set_default_timeout(PATIENCE)
+        page.set_default_timeout(draw.PATIENCE)
         visit = Visit(page, job)
         known: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {
             "sign_in": visit.sign_in,

@@ -9,28 +9,21 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
 
+from tests.e2e.superset_api import Superset, needs_superset
+
 PROJECT = Path(__file__).resolve().parents[2]
-PYTHON = PROJECT / ".venvs" / "clients" / "bin" / "python"
-SCRIPT = Path(__file__).with_name("browser.py")
+PYTHON = PROJECT / ".venvs" / "browser" / "bin" / "python"
 SCREENSHOTS = Path(__file__).with_name("screenshots")
 CHROMIUM = os.environ.get("LAKEHOUSE_CHROMIUM") or shutil.which("chromium") or shutil.which("google-chrome") or ""
 # How many charts each holds.
-DASHBOARDS = {"executive": 8, "customers": 9, "promotions": 9, "live": 6, "health": 8}
+DASHBOARDS = {"executive": 8, "customers": 9, "promotions": 9, "live": 6, "health": 11}
 
-pytestmark = [
-    pytest.mark.e2e,
-    pytest.mark.timeout(4000),
-    pytest.mark.skipif(
-        not (PROJECT / ".venvs" / "superset" / "bin" / "superset").exists(),
-        reason="Superset 6.1 needs Python 3.11 or 3.12 (Makefile: superset)",
-    ),
-]
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(4000), needs_superset]
 needs_browser = pytest.mark.skipif(
     not CHROMIUM or not PYTHON.exists(),
-    reason="no browser: install chromium (or set LAKEHOUSE_CHROMIUM), and `make .venvs/clients/.installed`",
+    reason="no browser: install chromium (or set LAKEHOUSE_CHROMIUM), and `make browser`",
 )
 
 
@@ -39,7 +32,8 @@ def look(url: str, user: str, password: str, steps: list[dict[str, Any]], **job:
     SCREENSHOTS.mkdir(exist_ok=True)
     asked = {"url": url, "user": user, "password": password, "folder": str(SCREENSHOTS), "chromium": CHROMIUM, **job}
     done = subprocess.run(
-        [str(PYTHON), str(SCRIPT)],
+        [str(PYTHON), "-m", "tests.e2e.browser"],
+        cwd=PROJECT,
         input=json.dumps({**asked, "steps": [{"do": "sign_in"}, *steps]}),
         capture_output=True,
         text=True,
@@ -144,27 +138,6 @@ def test_the_operators_page_is_readable(lakehouse: Any, width: int) -> None:
     assert seen["overflow"] <= 0
 
 
-class Superset:
-    """Its REST API as any script uses it; no code of ours."""
-
-    def __init__(self, url: str, user: str, password: str) -> None:
-        self.http = httpx.Client(base_url=f"{url}/api/v1", timeout=120)
-        body = {"username": user, "password": password, "provider": "db"}
-        token = self.http.post("/security/login", json=body).raise_for_status().json()["access_token"]
-        self.http.headers["authorization"] = f"Bearer {token}"
-        self.http.headers["x-csrftoken"] = self.http.get("/security/csrf_token/").json()["result"]
-
-    def find(self, kind: str, key: str, value: str) -> dict[str, Any]:
-        found = self.http.get(f"/{kind}/", params={"q": "(page_size:100)"}).raise_for_status().json()["result"]
-        return next(dict(one) for one in found if one[key] == value)
-
-    def ask(self, context: dict[str, Any], **changed: Any) -> httpx.Response:
-        """The chart's first query, changed."""
-        form = changed.pop("form_data", context["form_data"])
-        first = {**context["queries"][0], **changed}
-        return self.http.post("/chart/data", json={**context, "queries": [first], "form_data": form})
-
-
 @pytest.mark.faults
 def test_a_change_by_hand_is_named_and_undone(lakehouse: Any) -> None:
     admin = Superset(*superset(lakehouse))
@@ -210,3 +183,23 @@ def test_a_viewer_sees_charts_and_nothing_behind_them(lakehouse: Any) -> None:
     assert [(one.request.url.path, one.status_code) for one in refused if one.status_code != 403] == []
     slugs = {one["slug"] for one in viewer.http.get("/dashboard/").json()["result"]}
     assert slugs == {"executive", "customers", "promotions", "live"}
+
+
+@needs_browser
+@pytest.mark.faults
+def test_a_report_is_drawn_as_its_member_sees_it_and_kept(lakehouse: Any) -> None:
+    lakehouse.airflow.wait_for_dag("dashboard_reports")
+    lakehouse.airflow.unpause("dashboard_reports")
+    run_id = lakehouse.green("dashboard_reports")
+    told = lakehouse.airflow.xcom("dashboard_reports", run_id, "draw_executive")
+    begins = {"pdf": b"%PDF-", "png": b"\x89PNG"}
+    store = lakehouse.object_store()
+    for address in told["objects"]:
+        bucket, key = address.removeprefix("s3://").split("/", 1)
+        body = store.get_object(Bucket=bucket, Key=key)["Body"].read()
+        suffix = key.rsplit(".", 1)[1]
+        assert body.startswith(begins.pop(suffix)), key
+        (SCREENSHOTS / f"report-executive.{suffix}").write_bytes(body)
+    assert begins == {}
+    assert told["objects"] in [one.get("objects") for one in lakehouse.alerts()]
+    assert isinstance(lakehouse.airflow.xcom("dashboard_reports", run_id, "check_gold_alerts"), list)

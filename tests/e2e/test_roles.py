@@ -12,6 +12,7 @@ import yaml
 
 from embedded.home import PROJECT
 from tests.e2e.conftest import Lakehouse
+from tests.e2e.superset_api import Superset, needs_superset
 
 POLICY = yaml.safe_load((PROJECT / "include" / "platform" / "policy.yaml").read_text(encoding="utf-8"))
 MEMBER = {fields["role"]: name for name, fields in POLICY["members"].items()}
@@ -63,7 +64,7 @@ class AirflowAs:
         return reply
 
     def _manage_connections(self) -> httpx.Response:
-        name = f"probe_{uuid.uuid4().hex[:8]}"
+        name = _probe()
         reply = self.http.post("/api/v2/connections", json={"connection_id": name, "conn_type": "generic"})
         seen = self.http.get("/api/v2/connections")
         assert (seen.status_code in FORBIDDEN) is (reply.status_code in FORBIDDEN)
@@ -72,7 +73,7 @@ class AirflowAs:
         return reply
 
     def _manage_users(self) -> httpx.Response:
-        name = f"probe_{uuid.uuid4().hex[:8]}"
+        name = _probe()
         reply = self.http.post("/auth/fab/v1/roles", json={"name": name, "actions": []})
         if reply.is_success:
             self.http.delete(f"/auth/fab/v1/roles/{name}").raise_for_status()
@@ -90,6 +91,97 @@ def airflow_as(platform: Lakehouse) -> Iterator[dict[str, AirflowAs]]:
 @pytest.mark.parametrize(("role", "action", "allowed"), cells("airflow"))
 def test_airflow(airflow_as: dict[str, AirflowAs], role: str, action: str, allowed: bool) -> None:
     assert airflow_as[role].tries(action) is allowed
+
+
+class SupersetAs:
+    """One login at Superset's REST API; `admin` knows the ids of what is tried."""
+
+    def __init__(self, admin: Superset, url: str, member: str, password: str) -> None:
+        self.admin, self.api = admin, Superset(url, member, password)
+        self.http = self.api.http
+
+    def tries(self, action: str) -> bool:
+        reply = getattr(self, f"_{action}")()
+        if reply.status_code in FORBIDDEN:
+            return False
+        assert reply.is_success, f"{action}: {reply.status_code} {reply.text}"
+        return True
+
+    def _made(self, kind: str, body: dict[str, Any]) -> httpx.Response:
+        """Makes an object and takes it away again."""
+        reply = self.http.post(f"/{kind}/", json=body)
+        if reply.is_success:
+            self.admin.http.delete(f"/{kind}/{reply.json()['id']}").raise_for_status()
+        return reply
+
+    def _of_gold(self, key: str) -> Any:
+        return self.admin.find("dataset", "table_name", "basket_departments")[key]
+
+    def _context(self, **query: Any) -> dict[str, Any]:
+        asked = {"columns": ["department"], "metrics": [], "row_limit": 5, **query}
+        return {"datasource": {"id": self._of_gold("id"), "type": "table"}, "queries": [asked]}
+
+    def _view_dashboards(self) -> httpx.Response:
+        reply = self.http.get("/dashboard/executive")
+        listed = {one["slug"] for one in self.http.get("/dashboard/").json().get("result", [])}
+        assert reply.is_success is ("executive" in listed)
+        return reply
+
+    def _query_datasets(self) -> httpx.Response:
+        return self.http.post("/chart/data", json=self._context())
+
+    def _edit_dashboards(self) -> httpx.Response:
+        chart = {"slice_name": _probe(), "datasource_id": self._of_gold("id"), "datasource_type": "table"}
+        made = self._made("chart", {**chart, "viz_type": "table", "params": "{}"})
+        dashboard = self._made("dashboard", {"dashboard_title": _probe()})
+        assert made.is_success is dashboard.is_success, f"{made.text} {dashboard.text}"
+        return dashboard
+
+    def _export_data(self) -> httpx.Response:
+        return self.http.post("/chart/data", json={**self._context(), "result_format": "csv"})
+
+    def _sql_lab(self) -> httpx.Response:
+        database = self._of_gold("database")["id"]
+        sql = 'select department from "lakehouse.gold"."basket_departments"'
+        return self.http.post("/sqllab/execute/", json={"database_id": database, "sql": sql, "queryLimit": 1})
+
+    def _manage_datasets(self) -> httpx.Response:
+        database = self._of_gold("database")["id"]
+        body = {"database": database, "schema": None, "table_name": _probe(), "sql": "select 1 n"}
+        return self._made("dataset", body)
+
+    def _manage_databases(self) -> httpx.Response:
+        return self.http.put(f"/database/{self._of_gold('database')['id']}", json={"expose_in_sqllab": True})
+
+    def _manage_users(self) -> httpx.Response:
+        made = self._made("security/roles", {"name": _probe()})
+        table = [self._of_gold("id")]
+        body = {"name": _probe(), "filter_type": "Regular", "tables": table, "roles": [], "clause": "1 = 1"}
+        rule = self._made("rowlevelsecurity", body)
+        assert made.is_success is rule.is_success, f"{made.text} {rule.text}"
+        return made
+
+
+def _probe() -> str:
+    return f"probe_{uuid.uuid4().hex[:8]}"
+
+
+@pytest.fixture(scope="module")
+def superset_as(platform: Lakehouse, first_run: str) -> Iterator[dict[str, SupersetAs]]:
+    environment = platform.endpoints.environment()
+    url, user, password = (environment[f"LAKEHOUSE_SUPERSET_{name}"] for name in ("URL", "USER", "PASSWORD"))
+    admin, logins = Superset(url, user, password), platform.endpoints.logins()
+    found = {role: SupersetAs(admin, url, member, logins[member]) for role, member in MEMBER.items()}
+    yield found
+    for one in (admin, *(each.api for each in found.values())):
+        one.http.close()
+
+
+@pytest.mark.faults
+@needs_superset
+@pytest.mark.parametrize(("role", "action", "allowed"), cells("superset"))
+def test_superset(superset_as: dict[str, SupersetAs], role: str, action: str, allowed: bool) -> None:
+    assert superset_as[role].tries(action) is allowed
 
 
 @pytest.mark.faults

@@ -14,7 +14,7 @@ import yaml
 
 from include.dashboards import percentile
 from include.reconcile.superset import chain
-from include.reconcile.superset.assets import FOLDER, load
+from include.reconcile.superset.assets import FOLDER, load, reading
 from include.reconcile.superset.normal import differences, normal
 from include.specs.reader import SpecError
 
@@ -22,7 +22,7 @@ ASSETS = load()
 CHARTS = [asset for asset in ASSETS if asset.kind == "charts"]
 UNIT = re.compile(r"\((USD|UTC|s|h|ms|%|times|USD per household|% of households with a basket)\)")
 # What is counted is its own unit.
-COUNTED = re.compile(r"\b(baskets?|customers|households|lines|rows|datasets|coupons|campaigns|mode|days)\b", re.I)
+COUNTED = re.compile(r"\b(baskets?|customers|households|lines|rows|datasets|coupons|campaigns|mode|days|sets)\b", re.I)
 
 
 @pytest.fixture
@@ -40,6 +40,13 @@ def test_every_dashboard_leads_to_dbt_models() -> None:
     assert chain.broken(ASSETS) == []
     shipped = {"executive", "customers", "promotions", "live", "health"}
     assert shipped <= {asset.name for asset in ASSETS if asset.kind == "dashboards"}
+
+
+def test_what_shows_a_view_that_nothing_fills_is_found_up_to_the_dashboard() -> None:
+    found = {asset.label for asset in ASSETS if asset.uuid in reading(ASSETS, {"gold.promotion_lift"})}
+    assert {"dataset promotion_lift", "chart promotions_display", "dashboard promotions"} <= found
+    assert not found & {"dataset sales", "chart executive_revenue", "dashboard executive", "database lakehouse"}
+    assert reading(ASSETS, set()) == set()
 
 
 @pytest.mark.parametrize("chart", CHARTS, ids=lambda chart: chart.name)

@@ -6,7 +6,7 @@ installation are left out. What refers to another object does so by UUID.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from uuid import UUID
 import yaml
 
 from include.paths import PLATFORM
+from include.publication import SPACE
 from include.specs.reader import SpecError
 
 FOLDER = PLATFORM / "superset"
@@ -55,6 +56,12 @@ class Asset:
         """Its place in an import."""
         return f"{self.kind}/{self.name}.yaml"
 
+    @property
+    def view(self) -> str:
+        """`layer.name` of the published view that a dataset shows; "" for another source, a query, another kind."""
+        space, _, layer = str(self.content.get("schema") or "").partition(".")
+        return f"{layer}.{self.title}" if space == SPACE and not self.content.get("sql") else ""
+
     def needs(self) -> Iterator[tuple[str, str]]:
         """Kind and UUID of the objects that it refers to."""
         if self.kind == "datasets":
@@ -78,6 +85,15 @@ def filter_targets(dashboard: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     """The dataset and column of each of a dashboard's filters that has one."""
     filters = (dashboard.get("metadata") or {}).get("native_filter_configuration") or []
     return [target for one in filters for target in one.get("targets") or [] if "datasetUuid" in target]
+
+
+def reading(assets: Iterable[Asset], views: Collection[str]) -> set[str]:
+    """UUIDs of the datasets on these published views, and of the charts and dashboards that show them."""
+    found: set[str] = set()
+    for asset in assets:  # what an asset needs comes before it
+        if asset.view in views or any(uuid in found for _, uuid in asset.needs()):
+            found.add(asset.uuid)
+    return found
 
 
 def load(folder: Path = FOLDER) -> list[Asset]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 from uuid import UUID
 
@@ -11,7 +11,7 @@ import yaml
 
 from include import connections
 from include.reconcile.plan import ApplyError, Change
-from include.reconcile.superset.assets import KINDS, OWNER, TITLES, Asset, load
+from include.reconcile.superset.assets import KINDS, OWNER, TITLES, Asset, load, reading
 from include.reconcile.superset.normal import differences, normal
 from lakehouse_providers.superset import errors
 from lakehouse_providers.superset.client import SupersetClient
@@ -21,26 +21,38 @@ METADATA = {"version": "1.0.0", "type": "assets", "timestamp": "2017-01-01T00:00
 
 
 def run(
-    client: SupersetClient, *, apply: bool, prune: bool = False, assets: Sequence[Asset] | None = None
+    client: SupersetClient,
+    *,
+    apply: bool,
+    prune: bool = False,
+    assets: Sequence[Asset] | None = None,
+    empty: Collection[str] = (),
 ) -> list[Change]:
     """What differs from the files; with `apply` it is made so and looked at again.
 
-    `prune`: also deletes what was made from files that are gone, and nothing else; never a database. Running it again
-    changes nothing. Raises SpecError, ApplyError, SupersetError.
+    `prune`: also deletes what was made from files that are gone, and nothing else; never a database. `empty`: published
+    views that nothing fills yet; what would show them is not made. Running it again changes nothing. Raises SpecError,
+    ApplyError, SupersetError.
     """
     declared = list(assets if assets is not None else load())
-    wanted = {asset: resolved(asset) for asset in declared}
     there = actual(client)
+    waiting = {uuid for uuid in reading(declared, empty) if not any(uuid == known for _, known in there)}
+    wanted = {asset: resolved(asset) for asset in declared if asset.uuid not in waiting}
+    awaited = [_awaited(asset) for asset in declared if asset.uuid in waiting]
     changes = [*_changes(client, wanted, there), *(_gone(declared, there) if prune else [])]
     if not apply or not changes:
-        return changes
-    _import(client, [asset for asset in declared if _named(asset, changes)], wanted, there)
+        return changes + awaited
+    _import(client, [asset for asset in wanted if _named(asset, changes)], wanted, there)
     if prune:
         _delete(client, declared, there)
     left = _changes(client, wanted, actual(client))
     if left:
         raise ApplyError("Superset took these assets and shows them otherwise:\n" + "\n".join(map(str, left)))
-    return changes
+    return changes + awaited
+
+
+def _awaited(asset: Asset) -> Change:
+    return Change("await", asset.kind[:-1], asset.name, ("the source of its pipeline is not in Airbyte",))
 
 
 def resolved(asset: Asset) -> Content:

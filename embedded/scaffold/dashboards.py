@@ -58,7 +58,7 @@ def _dataset(pipeline: str) -> dict[str, Any]:
             {
                 "metric_name": "rows",
                 "verbose_name": "Rows",
-                "expression": "SUM(row_count)",
+                "expression": "SUM(stored_rows)",
                 "d3format": ",d",
                 "description": "Rows, each once",
             }
@@ -66,7 +66,7 @@ def _dataset(pipeline: str) -> dict[str, Any]:
         "columns": [
             _column("activity_date", "Day", "DATE"),
             _column("stream_name", "Stream", "VARCHAR"),
-            _column("row_count", "Rows", "BIGINT"),
+            _column("stored_rows", "Rows", "BIGINT"),
         ],
         "version": "1.0.0",
         "database_uuid": DATABASE,

@@ -98,7 +98,7 @@ def _gold_docs(pipeline: str) -> dict[str, object]:
     named = {
         "activity_date": "Day of the row's newest version (UTC).",
         "stream_name": "Stream.",
-        "row_count": "Rows whose newest version is of that day.",
+        "stored_rows": "Rows whose newest version is of that day.",
     }
     return {
         "name": f"{pipeline}_activity",
@@ -143,6 +143,6 @@ def _gold(pipeline: str, streams: list[Stream]) -> str:
     return (
         f"{{{{ config(\n    materialized='lake_replace',\n    unique_key=['activity_date', 'stream_name'],\n"
         f"    tags=['{pipeline}']\n) }}}}\n\nwith versions as (\n{parts}\n)\n\n"
-        "select\n    activity_date,\n    stream_name,\n    count(*) as row_count\nfrom versions\n"
+        "select\n    activity_date,\n    stream_name,\n    count(*) as stored_rows\nfrom versions\n"
         "group by activity_date, stream_name\n"
     )

@@ -81,7 +81,7 @@ def main() -> None:
             page.on("response", note)
             sign_in(page, f"{job['url']}/login/", job["user"], job["password"])
             page.goto(f"{job['url']}/superset/dashboard/{job['dashboard']}/{ALONE}")
-            page.wait_for_selector(DRAWN)
+            page.wait_for_selector(f"{DRAWN}, {FAULTS}")
             settle(page, 1)
             _write(page, job)
             found = [*refused, *faults(page)]

@@ -62,16 +62,15 @@ def test_the_documented_steps_give_a_green_run_and_a_chart(tmp_path: Path) -> No
         run_id = started[0]["dag_run_id"] if started else airflow.trigger("shop_batch")
         assert airflow.wait_for_run("shop_batch", run_id, RUN_SECONDS) == "success"
         dremio = Dremio(endpoints.sql_url, variables["LAKEHOUSE_DREMIO_USER"], variables["LAKEHOUSE_DREMIO_PASSWORD"])
-        counted = "SELECT stream_name, SUM(row_count) AS n FROM lakehouse.gold.shop_activity GROUP BY stream_name"
+        counted = "SELECT stream_name, SUM(stored_rows) AS n FROM lakehouse.gold.shop_activity GROUP BY stream_name"
         rows = {row["stream_name"]: int(row["n"]) for row in dremio.sql(counted)}
         assert rows == {"users": 1000, "products": 100, "purchases": 1000}
         warmed = airflow.xcom("shop_batch", run_id, "warm_dashboards")
         assert "skipped" in warmed or warmed["charts"] == 2
         print(f"from `make new-pipeline` to a green run: {time.monotonic() - began:.0f} s")
         if CHROMIUM and PYTHON.exists() and "skipped" not in warmed:
-            names = ("URL", "USER", "PASSWORD")
-            account = [variables[f"LAKEHOUSE_SUPERSET_{name}"] for name in names]
-            (seen,) = look(*account, [{"do": "dashboard", "slug": "shop", "charts": 2}])
+            url, user, password = (variables[f"LAKEHOUSE_SUPERSET_{name}"] for name in ("URL", "USER", "PASSWORD"))
+            (seen,) = look(url, user, password, [{"do": "dashboard", "slug": "shop", "charts": 2}])
             no_chart_in_error(seen)
             assert seen["big_numbers"] == ["2,100"]
     finally:

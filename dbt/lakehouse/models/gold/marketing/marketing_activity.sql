@@ -27,6 +27,6 @@ with versions as (
 select
     activity_date,
     stream_name,
-    count(*) as row_count
+    count(*) as stored_rows
 from versions
 group by activity_date, stream_name

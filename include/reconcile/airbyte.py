@@ -7,6 +7,7 @@ with `sourceType` (`destinationType`), or, where a connector has no such name, a
       definitionId: dfd88b22-b603-4c3d-aad7-3701784586b1
       configuration: {count: 1000}
 
+`optional: true` beside it: made where Airbyte has the connector; where it has not, that is no difference.
 Connections of pipelines come from the pipelines; `connections.yaml` declares others.
 """
 
@@ -98,6 +99,7 @@ def _end(kind: Kind, name: str, definition: Any) -> dict[str, Any]:
     where = f"{kind}s.yaml: {name}"
     if not isinstance(definition, Mapping):
         raise ValueError(f"{where} must be a configuration")
+    definition = {key: value for key, value in definition.items() if key != "optional"}
     if "definitionId" in definition:
         unknown = sorted(set(definition) - {"definitionId", "configuration"})
         if unknown or not isinstance(definition.get("configuration"), Mapping):
@@ -163,8 +165,9 @@ class AirbyteState:
         """Gives the object's id ('' when it is only planned)."""
         there = self._client.find(kind, wanted["name"])
         if there is None:
+            identity = str(self._client.create(kind, wanted)[f"{kind}Id"]) if apply else ""
             self.changes.append(Change("create", kind, wanted["name"]))
-            return str(self._client.create(kind, wanted)[f"{kind}Id"]) if apply else ""
+            return identity
         identity = str(there[f"{kind}Id"])
         fields = drift(kind, wanted, there)
         if fields:
@@ -183,20 +186,29 @@ class AirbyteState:
             self._client.update(kind, identity, patch)
         return identity
 
+    def _make_end(self, kind: Kind, name: str, definition: Any, *, apply: bool) -> str | None:
+        """Gives the id of a source or destination; None when it waits for its connector."""
+        body = {**_end(kind, name, definition), "workspaceId": self._client.workspace_id()}
+        if definition.get("optional") and not apply and self._client.find(kind, name) is None:
+            self._await(kind, name, "optional: apply makes it where Airbyte has its connector")
+            return None
+        try:
+            return self._upsert(kind, body, apply=apply)
+        except AirbyteRequestError as error:
+            if _NOT_INSTALLED not in str(error):
+                raise
+            self._await(kind, name, str(error))
+            return None
+
     def run(self, *, apply: bool) -> list[Change]:
         """Plans, and with `apply` also writes, in dependency order. Deletes nothing."""
         self.changes = []
-        workspace = self._client.workspace_id()
         ids: dict[str, str] = {}
         for kind in _ENDS:
             for name, definition in declared(self._folder / f"{kind}s.yaml").items():
-                body = {**_end(kind, name, definition), "workspaceId": workspace}
-                try:
-                    ids[f"{kind}/{name}"] = self._upsert(kind, body, apply=apply)
-                except AirbyteRequestError as error:
-                    if _NOT_INSTALLED not in str(error):
-                        raise
-                    self._await(kind, name, str(error))
+                identity = self._make_end(kind, name, definition, apply=apply)
+                if identity is not None:
+                    ids[f"{kind}/{name}"] = identity
         for pipeline in self._pipelines:
             if f"source/{pipeline.source}" not in ids:
                 self._await("connection", pipeline.name, f"source {pipeline.source} is not there")

@@ -61,15 +61,16 @@ def assign(
     """One port a name: the remembered one if it is free or held by our own running server, else a new free one.
 
     `offsets`: names whose port is fixed to another's plus a distance, as {"admin-grpc": ("admin", 10000)}; both must
-    be free. Raises PortsError when 2,000 tries find none.
+    be free. Those of names that are not asked for do not count. Raises PortsError when 2,000 tries find none.
     """
     known = dict(remembered or {})
-    followers = dict(offsets or {})
+    wanted = list(names)
+    followers = {name: place for name, place in (offsets or {}).items() if place[0] in wanted}
     ports: dict[str, int] = {}
     moved: dict[str, int] = {}
     taken: set[int] = set()
     with ExitStack() as held:  # all stay bound until all are chosen, so that nobody else gets them meanwhile
-        for name in names:
+        for name in wanted:
             if name in followers:
                 continue
             distances = [distance for leader, distance in followers.values() if leader == name]

@@ -28,7 +28,12 @@ NOT_APPLICABLE: dict[str, str] = {
         ABSTRACT,
     ),
     **dict.fromkeys(
-        ("BaseClonePossible", "BaseCloneSameSourceAndTarget", "BaseCloneSameTargetAndState"),
+        (
+            "BaseClonePossible",
+            "BaseCloneNotPossible",
+            "BaseCloneSameSourceAndTarget",
+            "BaseCloneSameTargetAndState",
+        ),
         CLONE,
     ),
     **dict.fromkeys(
@@ -77,6 +82,7 @@ NOT_APPLICABLE: dict[str, str] = {
         ("BaseCachingUppercaseModel", "BaseSimpleCopyUppercase"),
         "the embedded Iceberg catalog (SeaweedFS) takes tables with lower-case names only",
     ),
+    "BaseTestEmptySeedFlag": "dbt-core 1.11 has no option --empty of `dbt seed`",
     "BaseTestEmptyInlineSourceRef": "dbt-dremio names the empty subquery itself: the suite's name is a second one",
     "BaseIncrementalBadStrategy": "the suite asks for a strategy of another adapter by the words of dbt's default",
 }

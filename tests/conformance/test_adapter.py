@@ -128,7 +128,12 @@ class DropsTheTable:
         monkeypatch.setattr(project.adapter, "drop_schema", lambda relation: project.run_sql(f"drop table {relation}"))
 
 
+class ShowWords:
+    DATABASE_ERROR_MESSAGE = 'Encountered "limit"'
+
+
 OVERRIDES: dict[str, type] = {
+    "BaseShowDoesNotHandleDoubleLimit": ShowWords,
     "BaseAliases": TableAliases,
     "BaseAliasErrors": Aliases,
     "BaseSameAliasDifferentSchemas": Aliases,

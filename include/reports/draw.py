@@ -47,6 +47,17 @@ def settle(page: Page, charts: int) -> None:
     page.wait_for_function(SETTLED, arg=charts)
 
 
+def rest(page: Page) -> None:
+    """Lines are drawn moving: waits until two looks show the same, twenty seconds at most."""
+    before = b""
+    for _ in range(40):
+        now = page.screenshot(full_page=True)
+        if now == before:
+            return
+        before = now
+        page.wait_for_timeout(500)
+
+
 def faults(page: Page) -> list[str]:
     return [one.inner_text()[:300] for one in page.query_selector_all(FAULTS)]
 
@@ -56,6 +67,7 @@ def _write(page: Page, job: dict[str, Any]) -> None:
     height = max(HEIGHT, int(page.evaluate(WHOLE)))
     page.set_viewport_size({"width": job["width"], "height": height})
     settle(page, 1)
+    rest(page)
     path = f"{job['folder']}/{job['dashboard']}"
     if "png" in job["formats"]:
         page.screenshot(path=f"{path}.png", full_page=True)

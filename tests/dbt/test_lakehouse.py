@@ -167,14 +167,16 @@ def test_every_column_is_documented(lake, dremio):
     for node in manifest["nodes"].values():
         if node["resource_type"] != "model" or "serving" in node["tags"]:
             continue
+        assert node["description"], node["name"]
+        assert all(column["description"] for column in node["columns"].values()), node["name"]
+        if "retail" not in node["tags"]:
+            continue  # not built here
         place = f"{node['database']}.{node['schema']}"
         found = dremio.sql(
             "select column_name as name from information_schema.columns "
             f"where table_schema = '{place}' and table_name = '{node['alias']}' order by ordinal_position"
         )
         assert [row["name"] for row in found] == list(node["columns"]), node["name"]
-        assert node["description"], node["name"]
-        assert all(column["description"] for column in node["columns"].values()), node["name"]
 
 
 @pytest.mark.faults

@@ -114,7 +114,7 @@ def test_every_airflow_setting_exists_in_the_installed_airflow(endpoints: Endpoi
     (file,) = airflow.venv.glob("lib/python*/site-packages/airflow/config_templates/config.yml")
     known = yaml.safe_load(file.read_text(encoding="utf-8"))
     options = {(section, option) for section, body in known.items() for option in body["options"]}
-    of_providers = {("cosmos", "enable_telemetry")}
+    of_providers = {("cosmos", "enable_telemetry"), ("cosmos", "cache_dir")}
     assert set(airflow._settings()) - of_providers <= options
 
 

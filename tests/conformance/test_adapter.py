@@ -125,7 +125,11 @@ class DropsTheTable:
 
     @pytest.fixture(autouse=True)
     def _drop_the_table(self, project: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(project.adapter, "drop_schema", lambda relation: project.run_sql(f"drop table {relation}"))
+        def drop_table(adapter: Any, relation: Any) -> None:
+            project.run_sql(f"drop table {relation}")
+
+        # Of the class: every command of dbt's makes an adapter of its own.
+        monkeypatch.setattr(type(project.adapter), "drop_schema", drop_table)
 
 
 class ShowWords:

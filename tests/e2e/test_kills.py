@@ -16,8 +16,8 @@ KILLS = {
     "object-store": "silver.dbt_producer_watcher",
     "postgres-source": "ingest.sales.sync",
     "postgres-platform": "gold.dbt_producer_watcher",
-    "scheduler": "silver.dbt_producer_watcher",
-    "triggerer": "refresh_reflections",
+    "airflow-scheduler": "silver.dbt_producer_watcher",
+    "airflow-triggerer": "refresh_reflections",
 }
 
 

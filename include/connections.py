@@ -13,6 +13,10 @@ from airflow.sdk import Connection
 from airflow.sdk.exceptions import AirflowNotFoundException
 from psycopg.conninfo import make_conninfo
 
+# What the DAGs and declared state call the services' connections.
+LEDGER, AIRBYTE, DREMIO, SUPERSET = "lakehouse", "airbyte", "dremio", "superset"
+STORE, OFFSITE = "lake_s3", "offsite_s3"
+
 _REFERENCE = re.compile(r"\{\{ *conn\.([a-z0-9_]+)\.([a-z_.]+) *\}\}")
 _FIELDS = ("host", "port", "login", "password", "schema")
 

@@ -18,11 +18,11 @@ from jinja2 import Environment, FileSystemLoader, select_autoescape
 from starlette.concurrency import run_in_threadpool
 
 from include import connections
+from include.connections import LEDGER
 from include.operations import proof, state, upkeep
 from include.paths import PIPELINES
 from include.retention import report
 from include.specs import pipeline
-from include.task_groups.run import LEDGER
 
 
 def ago(age: dt.timedelta) -> str:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from include import connections, ledger, publication, speed
+from include.connections import AIRBYTE, DREMIO, LEDGER, STORE, SUPERSET
 from include.paths import PLATFORM
 from include.reconcile import airbyte, airflow, capture, dremio, elasticsearch, postgres, s3, superset
 from include.reconcile.plan import Change
@@ -18,7 +19,6 @@ from lakehouse_providers.dremio.hook import DremioHook
 from lakehouse_providers.superset.hook import SupersetHook
 
 MIGRATIONS = PLATFORM / "postgres" / "ledger"
-LEDGER, STORE, AIRBYTE, DREMIO, SUPERSET = "lakehouse", "lake_s3", "airbyte", "dremio", "superset"
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,8 @@ from airflow.providers.standard.operators.hitl import ApprovalOperator
 from airflow.sdk import get_current_context, task
 
 from include import connections, ledger, upkeep
-from include.task_groups.run import LEDGER, holder
+from include.connections import LEDGER
+from include.task_groups.run import holder
 from include.task_groups.turns import PATIENT, holding
 
 POOL = "backup"

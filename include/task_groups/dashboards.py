@@ -7,12 +7,10 @@ from typing import Any
 from airflow.sdk import get_current_context, task
 
 from include import connections, dashboards, ledger
+from include.connections import LEDGER, SUPERSET
 from include.publication import datasets
 from include.specs.pipeline import Pipeline
-from include.task_groups.run import LEDGER
 from lakehouse_providers.superset.hook import SupersetHook
-
-SUPERSET = "superset"
 
 
 def warm(pipeline: Pipeline) -> Any:

@@ -7,15 +7,14 @@ from typing import Any
 from airflow.sdk import task
 
 from include import connections, serving, speed, upkeep
+from include.connections import AIRBYTE, DREMIO, LEDGER
 from include.fold import Fold, Pin
 from include.ledger import Connection
 from include.publication import LAKE, quote
 from include.specs.pipeline import Pipeline
 from include.task_groups.backup import POOL
-from include.task_groups.ingest import AIRBYTE
-from include.task_groups.run import LEDGER, holder
+from include.task_groups.run import holder
 from include.task_groups.turns import PATIENT, holding
-from include.task_groups.verify import DREMIO
 
 
 class SnapshotGoneError(Exception):

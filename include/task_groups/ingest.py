@@ -8,12 +8,11 @@ from typing import Any
 from airflow.sdk import get_current_context, task, task_group
 
 from include import assets, connections, ledger, source
+from include.connections import AIRBYTE, LEDGER
 from include.specs.pipeline import Group, Pipeline
-from include.task_groups.run import LEDGER
 from lakehouse_providers.airbyte.hook import AirbyteSyncHook
 from lakehouse_providers.airbyte.operators import AirbyteSyncOperator
 
-AIRBYTE = "airbyte"
 POOL = "ingest"
 
 

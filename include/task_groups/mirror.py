@@ -8,7 +8,8 @@ from typing import Any
 from airflow.sdk import task
 
 from include import connections, upkeep
-from include.task_groups.run import LEDGER, holder
+from include.connections import LEDGER, OFFSITE, STORE
+from include.task_groups.run import holder
 
 POOL = "mirror"
 
@@ -18,9 +19,9 @@ def copy() -> Any:
     def copy() -> dict[str, Any]:
         """Copies what is new, puts aside what is gone, reads back a share; one run at a time."""
         from include.mirror import run, spec
-        from include.task_groups.retention import OFFSITE, S3, store
+        from include.task_groups.retention import store
 
-        sites = run.Sites(lambda: connections.connect(LEDGER), store(S3), store(OFFSITE))
+        sites = run.Sites(lambda: connections.connect(LEDGER), store(STORE), store(OFFSITE))
         with upkeep.turn(sites.ledger, holder(), name=run.LEASE) as turn:
             done = run.sync(sites, spec.load(), holder(), turn)
         for bucket, counts in done.items():

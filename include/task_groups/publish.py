@@ -7,12 +7,12 @@ from typing import Any
 from airflow.sdk import get_current_context, task
 
 from include import assets, connections, ledger, serving, speed
+from include.connections import DREMIO, LEDGER
 from include.publication import LAYERS, PublicationError, datasets, head_snapshot_sql, quote, views
 from include.reconcile import dremio as declared
 from include.specs.pipeline import Pipeline
-from include.task_groups.run import LEDGER, hold
+from include.task_groups.run import hold
 from include.task_groups.speed import folds_of_run
-from include.task_groups.verify import DREMIO
 from lakehouse_providers.dremio.hook import DremioHook
 from lakehouse_providers.dremio.operators import DremioRefreshReflectionsOperator
 

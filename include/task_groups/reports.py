@@ -10,13 +10,9 @@ from airflow.sdk import get_current_context, task
 from airflow.sdk.exceptions import AirflowSkipException
 
 from include import alerts, connections
+from include.connections import DREMIO, LEDGER, STORE, SUPERSET
 from include.reports import archive, browser, spec
 from include.specs import policy
-from include.task_groups.dashboards import SUPERSET
-from include.task_groups.run import LEDGER
-from include.task_groups.verify import DREMIO
-
-STORE = "lake_s3"
 
 
 def check() -> Any:

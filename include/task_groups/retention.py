@@ -13,17 +13,17 @@ from airflow.providers.standard.operators.hitl import ApprovalOperator
 from airflow.sdk import get_current_context, task
 
 from include import connections, ledger, upkeep
+from include.connections import DREMIO, LEDGER, OFFSITE, STORE
 from include.retention import apply as application
 from include.retention import plan as plans
 from include.retention import report, rules
 from include.retention.model import RetentionError
 from include.retention.services import Connect, Services, backup_store, connector
-from include.task_groups.run import LEDGER, holder
+from include.task_groups.run import holder
 from include.task_groups.turns import PATIENT
-from include.task_groups.verify import DREMIO
 
 POOL = "upkeep"
-S3, OFFSITE, METADATA, ELASTICSEARCH = "lake_s3", "offsite_s3", "airflow_metadata", "elasticsearch"
+METADATA, ELASTICSEARCH = "airflow_metadata", "elasticsearch"
 
 
 class PlanBlockedError(RetentionError):
@@ -110,7 +110,7 @@ def services() -> Services:
     """Everything that retention works on, from Airflow's connections; what is not there is None."""
     return Services(
         ledger=lambda: connections.connect(LEDGER),
-        s3=store(S3),
+        s3=store(STORE),
         offsite=store(OFFSITE),
         sql=_sql(),
         airflow=_metadata(),

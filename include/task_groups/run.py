@@ -8,10 +8,9 @@ from typing import Any
 from airflow.sdk import PokeReturnValue, get_current_context, task
 
 from include import connections, ledger
+from include.connections import LEDGER
 from include.settings import SETTINGS
 from include.specs.pipeline import Pipeline
-
-LEDGER = "lakehouse"
 
 
 def holder() -> str:

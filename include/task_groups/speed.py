@@ -8,12 +8,12 @@ from typing import Any
 from airflow.sdk import get_current_context, task
 
 from include import connections, serving, source, speed
+from include.connections import AIRBYTE, DREMIO, LEDGER
 from include.fold import Fold, Read, decide, from_xcom
 from include.publication import dataset_columns
 from include.specs.pipeline import Pipeline
-from include.task_groups.ingest import AIRBYTE, POOL
-from include.task_groups.run import LEDGER, hold, is_backfill
-from include.task_groups.verify import DREMIO
+from include.task_groups.ingest import POOL
+from include.task_groups.run import hold, is_backfill
 from lakehouse_providers.airbyte.operators import AirbyteSyncOperator
 from lakehouse_providers.dremio.hook import DremioHook
 from lakehouse_providers.postgres.operators import PostgresConditionOperator

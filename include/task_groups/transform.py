@@ -8,10 +8,10 @@ from airflow.sdk import Context
 from cosmos import DbtTaskGroup, ExecutionConfig, ProfileConfig, ProjectConfig, RenderConfig
 from cosmos.constants import ExecutionMode, InvocationMode, LoadMode, TestBehavior
 
+from include.connections import DREMIO
 from include.paths import DBT_MANIFEST, DBT_PROJECT
 from include.settings import SETTINGS
 from include.specs.pipeline import Pipeline
-from include.task_groups.verify import DREMIO
 from lakehouse_providers.dremio.profile import DremioProfileMapping
 
 if TYPE_CHECKING:

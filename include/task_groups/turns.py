@@ -12,8 +12,9 @@ from airflow.sdk import ExceptionRetryPolicy, RetryAction, RetryRule
 
 from include import connections, ledger, upkeep
 from include.backup.errors import StoreError
+from include.connections import LEDGER
 from include.settings import SETTINGS
-from include.task_groups.run import LEDGER, holder
+from include.task_groups.run import holder
 
 _WAIT = dt.timedelta(minutes=1)
 

@@ -9,14 +9,13 @@ from typing import Any
 from airflow.sdk import task
 
 from include import connections, ledger, reconciliation, source
+from include.connections import DREMIO, LEDGER
 from include.fold import Fold, from_xcom
 from include.publication import LAYERS, datasets, quote
 from include.specs.pipeline import Group, Pipeline, Stream
-from include.task_groups.run import LEDGER, hold
+from include.task_groups.run import hold
 from lakehouse_providers.dremio.hook import DremioHook
 from lakehouse_providers.dremio.operators import DremioRefreshMetadataOperator
-
-DREMIO = "dremio"
 
 
 def refresh_metadata(pipeline: Pipeline) -> Any:

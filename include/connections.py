@@ -11,7 +11,8 @@ from urllib.parse import quote
 import psycopg
 from airflow.sdk import Connection
 from airflow.sdk.exceptions import AirflowNotFoundException
-from psycopg.conninfo import make_conninfo
+
+from lakehouse_providers.postgres import condition
 
 # What the DAGs and declared state call the services' connections.
 LEDGER, AIRBYTE, DREMIO, SUPERSET = "lakehouse", "airbyte", "dremio", "superset"
@@ -32,16 +33,7 @@ def absent(conn_id: str) -> str:
 
 def dsn(conn_id: str, dbname: str | None = None) -> str:
     """The libpq connection string of a `postgres` connection; `dbname`: another database of the same server."""
-    conn = Connection.get(conn_id)
-    return make_conninfo(
-        host=conn.host or "",
-        port=conn.port or 5432,
-        dbname=dbname or conn.schema or "",
-        user=conn.login or "",
-        password=conn.password or "",
-        connect_timeout=10,
-        application_name="lakehouse",
-    )
+    return condition.dsn(Connection.get(conn_id), "lakehouse", dbname)
 
 
 def connect(conn_id: str, dbname: str | None = None) -> psycopg.Connection[dict[str, Any]]:

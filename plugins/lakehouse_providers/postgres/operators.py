@@ -11,7 +11,8 @@ from typing import Any
 import psycopg
 from airflow.sdk import BaseHook, BaseOperator, Context
 
-from lakehouse_providers.postgres.triggers import PostgresConditionTrigger, dsn
+from lakehouse_providers.postgres.condition import holds
+from lakehouse_providers.postgres.triggers import PostgresConditionTrigger
 
 
 class PostgresConditionError(Exception):
@@ -70,9 +71,8 @@ class PostgresConditionOperator(BaseOperator):
     def _holds_already(self) -> bool:
         """Spares the seconds that a deferral costs. What goes wrong here goes wrong in the trigger, which tells it."""
         conn = BaseHook.get_connection(self.conn_id)
-        with contextlib.suppress(psycopg.Error), psycopg.connect(dsn(conn), autocommit=True) as session:
-            row = session.execute(self.sql.encode(), list(self.parameters)).fetchone()
-            return bool(row and row[0])
+        with contextlib.suppress(psycopg.Error):
+            return asyncio.run(holds(conn, self.sql, self.parameters))
         return False
 
     def execute_complete(self, context: Context, event: Any = None, started: float = 0.0) -> dict[str, Any]:

@@ -7,34 +7,13 @@ from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
 import psycopg
-from airflow.sdk import BaseHook, Connection
+from airflow.sdk import BaseHook
 from airflow.triggers.base import BaseTrigger, TriggerEvent
-from psycopg.conninfo import make_conninfo
 
 from lakehouse_providers.polling import Pace, poll
+from lakehouse_providers.postgres.condition import holds
 
 log = logging.getLogger(__name__)
-
-
-def dsn(conn: Connection) -> str:
-    """The address that an Airflow connection of type `postgres` names."""
-    return make_conninfo(
-        host=conn.host or "",
-        port=conn.port or 5432,
-        dbname=conn.schema or "",
-        user=conn.login or "",
-        password=conn.password or "",
-        connect_timeout=10,
-        application_name="lakehouse-wait",
-    )
-
-
-async def _holds(conn_id: str, sql: str, parameters: Sequence[Any]) -> bool | None:
-    """True when the first column of the first row is true; None, so look again, otherwise."""
-    conn = await BaseHook.aget_connection(conn_id)
-    async with await psycopg.AsyncConnection.connect(dsn(conn), autocommit=True) as session:
-        row = await (await session.execute(sql.encode(), list(parameters))).fetchone()
-    return True if row and row[0] else None
 
 
 class PostgresConditionTrigger(BaseTrigger):
@@ -66,9 +45,14 @@ class PostgresConditionTrigger(BaseTrigger):
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
         pace = Pace(self.interval, self.interval, self.deadline)
+
+        async def look() -> bool | None:
+            conn = await BaseHook.aget_connection(self.conn_id)
+            return await holds(conn, self.sql, self.parameters) or None  # None: look again
+
         try:
             found = await poll(
-                lambda: _holds(self.conn_id, self.sql, self.parameters),
+                look,
                 pace,
                 transient=lambda error: isinstance(error, psycopg.OperationalError),
                 log=log,

@@ -5,6 +5,8 @@ from __future__ import annotations
 import datetime as dt
 from typing import Any
 
+from airflow.sdk import Param
+
 from include.alerts import on_failure
 
 TASK_DEFAULTS: dict[str, Any] = {
@@ -21,4 +23,10 @@ DAG_DEFAULTS: dict[str, Any] = {
     "catchup": False,
     "max_active_runs": 1,
     "on_failure_callback": on_failure,
+}
+
+# What the building blocks of a batch lane read (run.choose, transform.ENVIRONMENT).
+BATCH_PARAMS: dict[str, Param] = {
+    "resync": Param(False, type="boolean", description="A backfill also replicates from the source"),
+    "full_rebuild": Param(False, type="boolean", description="Rebuild every interval of silver and gold"),
 }

@@ -16,7 +16,7 @@ Runbook: docs/runbooks/batch.md
 
 from __future__ import annotations
 
-from airflow.sdk import CronDataIntervalTimetable, Param, chain, dag
+from airflow.sdk import CronDataIntervalTimetable, chain, dag
 
 from include import alerts, defaults
 from include.specs import pipeline
@@ -32,10 +32,7 @@ MARKETING = pipeline.load("marketing")
     deadline=alerts.late(MARKETING.deadline),
     doc_md=__doc__,
     tags=["batch", "marketing", "tier-2"],
-    params={
-        "resync": Param(False, type="boolean", description="A backfill also replicates from the source"),
-        "full_rebuild": Param(False, type="boolean", description="Rebuild every interval of silver and gold"),
-    },
+    params=defaults.BATCH_PARAMS,
     **defaults.DAG_DEFAULTS,
 )
 def marketing_batch():

@@ -17,7 +17,7 @@ Runbook: docs/runbooks/batch.md
 
 from __future__ import annotations
 
-from airflow.sdk import CronDataIntervalTimetable, Param, chain, dag
+from airflow.sdk import CronDataIntervalTimetable, chain, dag
 
 from include import alerts, defaults
 from include.specs import pipeline
@@ -33,10 +33,7 @@ RETAIL = pipeline.load("retail")
     deadline=alerts.late(RETAIL.deadline),
     doc_md=__doc__,
     tags=["batch", "retail", "tier-1"],
-    params={
-        "resync": Param(False, type="boolean", description="A backfill also replicates from the source"),
-        "full_rebuild": Param(False, type="boolean", description="Rebuild every interval of silver and gold"),
-    },
+    params=defaults.BATCH_PARAMS,
     **defaults.DAG_DEFAULTS,
 )
 def retail_batch():

@@ -29,7 +29,7 @@ Runbook: docs/runbooks/batch.md
 
 from __future__ import annotations
 
-from airflow.sdk import CronDataIntervalTimetable, Param, chain, dag
+from airflow.sdk import CronDataIntervalTimetable, chain, dag
 
 from include import alerts, defaults
 from include.specs import pipeline
@@ -45,10 +45,7 @@ from include.task_groups import dashboards, ingest, publish, run, transform, ver
     deadline=alerts.late({constant}.deadline),
     doc_md=__doc__,
     tags=["batch", "{name}", "tier-2"],
-    params={{
-        "resync": Param(False, type="boolean", description="A backfill also replicates from the source"),
-        "full_rebuild": Param(False, type="boolean", description="Rebuild every interval of silver and gold"),
-    }},
+    params=defaults.BATCH_PARAMS,
     **defaults.DAG_DEFAULTS,
 )
 def {name}_batch():

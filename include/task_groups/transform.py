@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any
 
 from airflow.sdk import Context
 from cosmos import DbtTaskGroup, ExecutionConfig, ProfileConfig, ProjectConfig, RenderConfig
@@ -13,9 +13,6 @@ from include.paths import DBT_MANIFEST, DBT_PROJECT
 from include.settings import SETTINGS
 from include.specs.pipeline import Pipeline
 from lakehouse_providers.dremio.profile import DremioProfileMapping
-
-if TYPE_CHECKING:
-    from cosmos.operators._watcher.base import BaseConsumerSensor
 
 POOL = "transform"
 # How often a model's task asks whether dbt is done with it; Cosmos' default of 10 s is longer than most models take.
@@ -64,7 +61,8 @@ def _build_again(context: Context) -> None:
 
 def _watch_again(context: Context) -> None:
     """Before a model's task starts: it watches a build of its own round, and only one cleared alone starts dbt."""
-    ti, task = context["ti"], cast("BaseConsumerSensor", context["task"])
+    ti = context["ti"]
+    task: Any = context["task"]  # Cosmos' sensor, which knows its layer's dbt process
     built = ti.xcom_pull(task_ids=task.producer_task_id, key=ROUND)
     if built is not None and built >= ti.try_number:
         ti.try_number = 1

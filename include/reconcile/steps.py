@@ -75,14 +75,14 @@ def _sources(options: Options) -> list[Change]:
 
 
 def _airbyte(options: Options) -> list[Change]:
-    client = AirbyteSyncHook(AIRBYTE).client()
-    return airbyte.AirbyteState(client, list(pipeline.load_all())).run(apply=options.apply)
+    with AirbyteSyncHook(AIRBYTE).client() as client:
+        return airbyte.AirbyteState(client, list(pipeline.load_all())).run(apply=options.apply)
 
 
 def _unfilled() -> set[str]:
     """Views of pipelines whose source Airbyte does not have, such as for want of its connector: no run fills them."""
-    client = AirbyteSyncHook(AIRBYTE).client()
-    without = [one.name for one in pipeline.load_all() if client.find("source", one.source) is None]
+    with AirbyteSyncHook(AIRBYTE).client() as client:
+        without = [one.name for one in pipeline.load_all() if client.find("source", one.source) is None]
     return {dataset.id for name in without for dataset in publication.datasets(name)}
 
 

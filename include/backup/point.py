@@ -40,6 +40,12 @@ where c.relkind in ('r', 'm') and c.relpersistence = 'p' and c.relispopulated
 order by 1, 2
 """
 
+# The first id that is not visible; empty while one below it is in progress: when that one ends, this number stays.
+_SNAPSHOT = """
+select case when pg_snapshot_xmin(seen) = pg_snapshot_xmax(seen) then pg_snapshot_xmax(seen)::text else '' end
+from pg_current_snapshot() as seen
+"""
+
 # A transaction with an id that has not ended: it may have written its commit already, and not be visible yet.
 _WRITING = """
 select count(*) from pg_stat_activity where backend_xid is not null and pid <> pg_backend_pid()
@@ -74,8 +80,9 @@ def prepare(session: Session) -> None:
 def quiescent(instance: Instance, timeout: float = 60) -> Iterator[Point]:
     """Waits for an instant without a writing transaction anywhere on the server, and holds its snapshots.
 
-    Nothing is locked and nobody waits. The instant was quiet when, after the snapshots and the LSN were taken, no
-    transaction had an id and none had ended since: then nothing between the snapshots and the LSN has committed.
+    Nothing is locked and nobody waits. The instant was quiet when no snapshot saw a transaction in progress, and when
+    after the LSN was taken none had an id and none had begun and ended since: then nothing between the snapshots and
+    the LSN has committed.
     Raises ServerError when there was none in `timeout` seconds.
     """
     with ExitStack() as stack:
@@ -101,12 +108,13 @@ def _try(watch: Session, sessions: Mapping[str, Session]) -> str | None:
     for session in sessions.values():
         session.rollback()
         session.execute("set transaction isolation level repeatable read, read only")
-        seen.add(_one(session, "select pg_snapshot_xmax(pg_current_snapshot())::text"))
+        seen.add(_one(session, _SNAPSHOT))
     lsn = _one(watch, "select pg_current_wal_insert_lsn()::text")
     writing = _one(watch, _WRITING)
-    seen.add(_one(watch, "select pg_snapshot_xmax(pg_current_snapshot())::text"))
+    seen.add(_one(watch, _SNAPSHOT))
     prepared = _one(watch, "select count(*) from pg_prepared_xacts")
-    return str(lsn) if writing == 0 and prepared == 0 and len(seen) == 1 else None
+    quiet = len(seen) == 1 and "" not in seen
+    return str(lsn) if quiet and writing == 0 and prepared == 0 else None
 
 
 def _one(session: Session, query: str) -> Any:

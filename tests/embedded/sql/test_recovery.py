@@ -156,8 +156,10 @@ def test_a_request_made_before_a_kill_is_carried_out_after_it(
     until(lambda: [m["state"] for m in materializations(client, reflection_id)] == ["DONE"], "the first refresh")
     assert client.http.post(f"/api/v3/catalog/{dataset['id']}/refresh").status_code == 204
     client = restarted(server)
-    until(lambda: materializations(client, reflection_id)[-1]["state"] == "DONE", "the refresh")
-    until(lambda: len(materializations(client, reflection_id)) == 2, "a second refresh")
+    # Two, or three when the kill met the second in its work.
+    until(
+        lambda: [m["state"] for m in materializations(client, reflection_id)][1:][-1:] == ["DONE"], "a second refresh"
+    )
 
 
 def test_a_second_server_on_the_same_database_refuses(server: SqlProcess, make_server: Make) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import httpx
 import pytest
 
 from tests.e2e.test_speed import SPEED, UNITED, differences, status, united, until
@@ -15,19 +14,17 @@ UPKEEP = ("backup", "restore_drill", "restore", "retention")
 
 
 def decide(lakehouse: Any, dag_id: str, run_id: str, choice: str = "Approve", task_id: str = "approve") -> None:
-    """As a person does on the page of required actions."""
+    """As a person does on the page of required actions, and no sooner: Airflow fails a task that is answered before it
+    is parked.
+    """
+
+    def asks() -> bool:
+        tasks = lakehouse.airflow.tasks(dag_id, run_id)
+        return any((task["task_id"], task["state"]) == (task_id, "awaiting_input") for task in tasks)
+
+    until(f"{dag_id} asks", asks, lambda: lakehouse.why(run_id, dag_id))
     path = f"/dags/{dag_id}/dagRuns/{run_id}/taskInstances/{task_id}/-1/hitlDetails"
-
-    def decided() -> bool:
-        try:
-            lakehouse.airflow.request("PATCH", path, json={"chosen_options": [choice], "params_input": {}})
-        except httpx.HTTPStatusError as error:
-            if error.response.status_code != httpx.codes.NOT_FOUND:
-                raise
-            return False
-        return True
-
-    until(f"{dag_id} asks", decided, lambda: lakehouse.why(run_id, dag_id))
+    lakehouse.airflow.request("PATCH", path, json={"chosen_options": [choice], "params_input": {}})
 
 
 def units(lakehouse: Any) -> dict[str, Any]:

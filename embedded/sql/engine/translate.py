@@ -171,7 +171,7 @@ def _listagg(node: exp.Anonymous, order: exp.Order | None) -> exp.Expr:
     if not 1 <= len(arguments) <= 2:
         raise calls.unknown_function("LISTAGG", arguments)
     separator: exp.Expr = arguments[1] if len(arguments) == 2 else exp.Literal.string(",")
-    value: exp.Expr = calls.call("fn_to_text", arguments[0])
+    value: exp.Expr = _text(arguments[0])
     if distinct:
         value = exp.Distinct(expressions=[value])
     if order:
@@ -240,9 +240,45 @@ def _pipe(node: exp.Expr, moment: Moment) -> exp.Expr:
 
 
 def _text(value: exp.Expr) -> exp.Expr:
-    if isinstance(value, (exp.DPipe, exp.Literal)) and (isinstance(value, exp.DPipe) or value.is_string):
+    known = _type_of(value)
+    if known == "VARCHAR":
         return value
+    if known and not known.startswith("TIME"):
+        return calls.cast(value, "VARCHAR")
     return calls.call("fn_to_text", value)
+
+
+def _whole(value: exp.Expr, to: str) -> exp.Expr:
+    known = _type_of(value)
+    if known in ("DOUBLE", "FLOAT"):
+        return calls.cast(calls.call("ROUND", value), to)
+    return calls.cast(value, to) if known else calls.call(f"fn_to_{to.lower()}", value)
+
+
+def _type_of(value: exp.Expr) -> str:
+    """DuckDB's type of a rewritten value, where the value alone tells it; empty where it may be any.
+
+    The macros of conversions name their argument several times, so a conversion within one within one would grow
+    exponentially: what is converted once has a type that is known.
+    """
+    value = value.unnest()
+    if isinstance(value, exp.Cast):
+        return value.to.sql("duckdb")
+    if isinstance(value, exp.DPipe):
+        return "VARCHAR"
+    if isinstance(value, exp.Literal):
+        return "VARCHAR" if value.is_string else "BIGINT" if value.name.isdigit() else ""
+    if isinstance(value, (exp.Add, exp.Sub, exp.Mul)):
+        sides = {_type_of(value.this), _type_of(value.expression)}
+        return "BIGINT" if sides <= {"INTEGER", "BIGINT"} else ""
+    return _RESULTS.get(value.name.lower(), "") if isinstance(value, exp.Anonymous) else ""
+
+
+_RESULTS = {
+    "fn_to_integer": "INTEGER",
+    "fn_to_bigint": "BIGINT",
+    **dict.fromkeys(("fn_to_text", "fn_left", "substring", "trim", "ltrim", "rtrim", "upper", "lower"), "VARCHAR"),
+}
 
 
 def _cast(node: exp.Expr, moment: Moment) -> exp.Expr:
@@ -256,12 +292,12 @@ def _cast(node: exp.Expr, moment: Moment) -> exp.Expr:
     if isinstance(node, exp.TryCast):  # TRY_CONVERT_FROM: a JSON text that is not of the type is NULL
         return exp.TryCast(this=exp.TryCast(this=value, to=_duck_type("JSON")), to=_duck_type(text))
     if text == "VARCHAR":
-        value = calls.call("fn_to_text", value)
+        value = _text(value)
         if to.expressions:
             value = calls.call("fn_left", value, exp.Literal.number(to.expressions[0].name))
         return value
     if text in ("INTEGER", "BIGINT"):
-        return calls.call(f"fn_to_{text.lower()}", value)
+        return _whole(value, text)
     if text == "TIMESTAMP":
         return calls.call("DATE_TRUNC", exp.Literal.string("milliseconds"), calls.cast(value, text))
     if text == "BLOB":

@@ -339,3 +339,12 @@ def test_what_is_known_and_missing_says_so(bench: Bench, call: str) -> None:
 def test_wrong_values_are_errors(bench: Bench, call: str) -> None:
     with pytest.raises(SqlError):
         bench.run(f"SELECT {call}")
+
+
+@pytest.mark.timeout(60)
+def test_conversions_within_conversions_stay_small(bench: Bench) -> None:
+    """Each names its argument several times: nested so deep, what came of them never ended."""
+    text = "v"
+    for _ in range(8):
+        text = f"CAST(CAST(CAST({text} AS DOUBLE) + 0.4 AS INTEGER) + 1 AS VARCHAR) || ''"
+    assert bench.rows(f"SELECT {text} FROM (VALUES (1)) t (v)") == [("9",)]

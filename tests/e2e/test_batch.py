@@ -134,7 +134,8 @@ def test_a_correction_at_the_source_arrives_and_readers_see_only_before_or_after
 def test_a_failing_data_test_keeps_the_last_gold_up_the_run_red_and_tells_somebody(lakehouse: Any) -> None:
     before, told = lakehouse.gold(), len(lakehouse.alerts())
     with lakehouse.source() as conn:
-        conn.execute("update retail.campaigns set campaign_type = 'TypeZ' where campaign_id = 1")
+        (right,) = conn.execute("select campaign_type from retail.campaigns where campaign_id = 1").fetchall()
+        conn.execute("update retail.campaigns set campaign_type = 'Type Z' where campaign_id = 1")
     with Reader(lakehouse) as reader:
         run_id, state = lakehouse.run()
     assert state == "failed"
@@ -149,7 +150,7 @@ def test_a_failing_data_test_keeps_the_last_gold_up_the_run_red_and_tells_somebo
         assert time.monotonic() < end, "no alert arrived"
         time.sleep(0.5)
     with lakehouse.source() as conn:
-        conn.execute("update retail.campaigns set campaign_type = 'TypeA' where campaign_id = 1")
+        conn.execute("update retail.campaigns set campaign_type = %s where campaign_id = 1", [right["campaign_type"]])
     lakehouse.green()
     with lakehouse.ledger() as conn:
         marks = conn.execute("select distinct stale from lakehouse.dataset_status").fetchall()

@@ -14,8 +14,8 @@ UPKEEP = ("backup", "restore_drill", "restore", "retention")
 
 
 def decide(lakehouse: Any, dag_id: str, run_id: str, choice: str = "Approve", task_id: str = "approve") -> None:
-    """As a person does on the page of required actions, and no sooner: Airflow fails a task that is answered before it
-    is parked.
+    """As a person does on the page of required actions, and no sooner: a task that was answered before Airflow had
+    parked it was seen to fail.
     """
 
     def asks() -> bool:

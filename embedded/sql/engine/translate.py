@@ -250,7 +250,7 @@ def _text(value: exp.Expr) -> exp.Expr:
 
 def _whole(value: exp.Expr, to: str) -> exp.Expr:
     known = _type_of(value)
-    if known in ("DOUBLE", "FLOAT"):
+    if known in ("DOUBLE", "REAL"):  # sqlglot's words
         return calls.cast(calls.call("ROUND", value), to)
     return calls.cast(value, to) if known else calls.call(f"fn_to_{to.lower()}", value)
 

@@ -24,6 +24,8 @@ CASES: list[tuple[str, str]] = [
     ("ROUND(-2.5)", "-3"),
     ("ROUND(24.345, 2)", "24.35"),
     ("ROUND(CAST(2.5 AS DOUBLE))", "3.0"),
+    ("CAST(CAST(2.5 AS FLOAT) AS INTEGER)", "3"),
+    ("CAST(CAST(2.5 AS DOUBLE) AS BIGINT)", "3"),
     ("TRUNCATE(987.65)", "987"),
     ("TRUNC(CAST(-9.99 AS DOUBLE))", "-9.0"),
     ("MOD(50, 7)", "1"),

@@ -268,9 +268,13 @@ def _type_of(value: exp.Expr) -> str:
         return "VARCHAR"
     if isinstance(value, exp.Literal):
         return "VARCHAR" if value.is_string else "BIGINT" if value.name.isdigit() else ""
-    if isinstance(value, (exp.Add, exp.Sub, exp.Mul)):
-        sides = {_type_of(value.this), _type_of(value.expression)}
-        return "BIGINT" if sides <= {"INTEGER", "BIGINT"} else ""
+    left = value
+    while isinstance(left, (exp.Add, exp.Sub, exp.Mul)):  # a sum of thousands leans to the left: no recursion there
+        if _type_of(left.expression) not in ("INTEGER", "BIGINT"):
+            return ""
+        left = left.this.unnest()
+    if left is not value:
+        return "BIGINT" if _type_of(left) in ("INTEGER", "BIGINT") else ""
     return _RESULTS.get(value.name.lower(), "") if isinstance(value, exp.Anonymous) else ""
 
 

@@ -158,8 +158,10 @@ def test_a_request_made_before_a_kill_is_carried_out_after_it(
     client = restarted(server)
     until(
         # The kill may have met the second one in its work.
-        lambda: [m["state"] for m in materializations(client, reflection_id) if m["state"] != "FAILED"]
-        == ["DEPRECATED", "DONE"],
+        lambda: (
+            [m["state"] for m in materializations(client, reflection_id) if m["state"] != "FAILED"]
+            == ["DEPRECATED", "DONE"]
+        ),
         "a second refresh",
     )
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import time
 from collections.abc import Callable, Iterator
 from decimal import Decimal
@@ -98,4 +100,24 @@ def test_a_fold_changes_no_answer(united: Any) -> None:
     after = status(united)
     assert {row["mode"] for row in after.values()} <= UNITED
     assert all(int(after[entity]["watermark"]) > int(watermarks[entity]) for entity in CHANGING)
+    assert differences(united) == []
+
+
+def test_a_run_that_misses_its_deadline_tells_somebody_and_the_lane_goes_on(united: Any) -> None:
+    """A replication server that hangs: nothing fails, so only the deadline says that readers see old rows."""
+    told = len(united.alerts())
+    pid = united.stack.pid("replication")
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        run_id = united.airflow.trigger(SPEED)
+        (alert,) = until(
+            "an alert that the run is late",
+            lambda: [one for one in united.alerts()[told:] if one["kind"] == "deadline_missed"],
+            lambda: (united.alerts()[told:], united.airflow.run(SPEED, run_id)),
+        )
+    finally:
+        os.kill(pid, signal.SIGCONT)
+    assert alert["dag_id"] == SPEED
+    Traffic(united.endpoints.source.dsn("retail"), rate=200, seed=3).run(2)
+    united.green(SPEED)
     assert differences(united) == []

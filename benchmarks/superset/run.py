@@ -37,6 +37,7 @@ from tests.e2e.superset_api import Superset  # noqa: E402
 
 BROWSER = PROJECT / ".venvs" / "browser" / "bin" / "python"
 QUERY_BAR_MS, LOAD_BAR_SECONDS = 300, 5
+WELCOME = {"do": "page", "path": "/superset/welcome/", "name": "welcome"}
 
 
 @dataclass(frozen=True)
@@ -132,7 +133,10 @@ def _at_once(api: Superset, known: list[Chart]) -> list[float]:
 
 
 def pages(variables: dict[str, str], known: list[Chart], slugs: dict[str, str]) -> None:
-    """Each dashboard in a browser that has never seen it (the first one also loads Superset's scripts), and again."""
+    """Each dashboard in a browser that has never seen it (the first one also loads what all share), and again.
+
+    The page after signing in is drawn first: a person sees it, and what it asks must not be counted as a dashboard's.
+    """
     held = {slugs[title]: sum(chart.dashboard == title for chart in known) for title in slugs}
     once = [{"do": "dashboard", "slug": slug, "charts": charts} for slug, charts in held.items() if charts]
     with tempfile.TemporaryDirectory() as folder:
@@ -142,7 +146,7 @@ def pages(variables: dict[str, str], known: list[Chart], slugs: dict[str, str]) 
             "password": variables["LAKEHOUSE_SUPERSET_PASSWORD"],
             "folder": folder,
             "chromium": os.environ.get("LAKEHOUSE_CHROMIUM") or shutil.which("chromium"),
-            "steps": [{"do": "sign_in"}, *once, *once],
+            "steps": [{"do": "sign_in"}, WELCOME, *once, *once],
         }
         done = subprocess.run(
             [str(BROWSER), "-m", "tests.e2e.browser"],
@@ -152,7 +156,7 @@ def pages(variables: dict[str, str], known: list[Chart], slugs: dict[str, str]) 
             text=True,
             check=True,
         )
-    seen = json.loads(done.stdout)[1:]
+    seen = json.loads(done.stdout)[2:]
     print(f"\n{'dashboard':14} {'first paint':>12} {'all drawn':>10}   {'again':>8} {'all drawn':>10}   (seconds)")
     for step, first, again in zip(once, seen, seen[len(once) :], strict=False):
         figures = [one[key] for one in (first, again) for key in ("first_paint_seconds", "drawn_seconds")]

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import datetime as dt
 from typing import Any
 
 from airflow.sdk import Context
 from cosmos import DbtTaskGroup, ExecutionConfig, ProfileConfig, ProjectConfig, RenderConfig
 from cosmos.constants import ExecutionMode, InvocationMode, LoadMode, TestBehavior
+from cosmos.operators._watcher.state import is_dbt_node_status_success
 
 from include.connections import DREMIO
 from include.paths import DBT_MANIFEST, DBT_PROJECT
@@ -17,7 +19,7 @@ from lakehouse_providers.dremio.profile import DremioProfileMapping
 POOL = "transform"
 # How often a model's task asks whether dbt is done with it; Cosmos' default of 10 s is longer than most models take.
 WATCH_SECONDS = 2
-# XCom of a layer's dbt process: the try in which it built last.
+# XCom of a layer's dbt process: how often the run had been cleared when it built last.
 ROUND = "round"
 
 # The run's mode and interval: models are functions of these and of bronze. Given through the environment, not as
@@ -55,16 +57,22 @@ def _build_again(context: Context) -> None:
     run that is cleared as a whole, as a backfill of a past interval is, would take several times as long.
     """
     ti = context["ti"]
-    ti.xcom_push(key=ROUND, value=ti.try_number)
+    ti.xcom_push(key=ROUND, value=context["dag_run"].clear_number)
     ti.try_number = 1
 
 
 def _watch_again(context: Context) -> None:
-    """Before a model's task starts: it watches a build of its own round, and only one cleared alone starts dbt."""
+    """Before a model's task starts: it watches the build of its own round, and only one cleared alone starts dbt.
+
+    A second try within a round starts dbt too, unless dbt is done with the model already: Airflow gives a deferred task
+    another try when its trigger fires before the scheduler has seen it defer.
+    """
     ti = context["ti"]
     task: Any = context["task"]  # Cosmos' sensor, which knows its layer's dbt process
-    built = ti.xcom_pull(task_ids=task.producer_task_id, key=ROUND)
-    if built is not None and built >= ti.try_number:
+    if ti.xcom_pull(task_ids=task.producer_task_id, key=ROUND) != context["dag_run"].clear_number:
+        return
+    first_try = ti.max_tries - task.retries + 1
+    if ti.try_number == first_try or is_dbt_node_status_success(task._get_node_status(ti, context)):
         ti.try_number = 1
 
 
@@ -100,6 +108,7 @@ def build(pipeline: Pipeline, layer: str, select: str, with_views: str | None = 
             "pool": POOL,
             "install_deps": False,
             "poke_interval": WATCH_SECONDS,
+            "retry_delay": dt.timedelta(seconds=5),
             "pre_execute": _watch_again,
         },
     )

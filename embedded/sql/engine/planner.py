@@ -75,6 +75,7 @@ class Plan:
     ledger: Ledger = field(default_factory=Ledger)
     versions: dict[Path, str] = field(default_factory=dict)  # of all that is read; views too, by their text
     answered: list[Path] = field(default_factory=list)  # (lowered) tables that a reflection stands for
+    _datasets: dict[tuple[Path, Path, str | None], Dataset] = field(default_factory=dict)  # by name, context and user
     _expanding: list[Path] = field(default_factory=list)  # views, outermost first
     _names: set[str] | None = None  # names that the tree being resolved may use; None: any
 
@@ -204,7 +205,14 @@ class Plan:
         key: Key = (tuple(p.lower() for p in path), version, tuple(p.lower() for p in context), names, acting.user())
         if known := self.sources.get(key):
             return known
-        return self._keep(key, resolve(self.catalog, path, context), version)
+        return self._keep(key, self.dataset(path, context), version)
+
+    def dataset(self, path: Path, context: Path) -> Dataset:
+        """What a name stands for, asked once: matching and writing both ask, and a system table is made when asked."""
+        key = (path, context, acting.user())
+        if key not in self._datasets:
+            self._datasets[key] = resolve(self.catalog, path, context)
+        return self._datasets[key]
 
     def _keep(self, key: Key, dataset: Dataset, version: Version | None) -> Source:
         name = self.job.fresh_name()
@@ -261,7 +269,7 @@ class Plan:
             return known
 
         def look_up(path: Path) -> Dataset:
-            return resolve(self.catalog, path, context)
+            return self.dataset(path, context)
 
         called = call_in_from(self.catalog, inner, context)
         if called is not None:
@@ -301,10 +309,7 @@ class Plan:
 
     @cached_property
     def flattener(self) -> Flattener:
-        def look_up(path: Path, context: Path) -> Dataset:
-            return resolve(self.catalog, path, context)
-
-        return Flattener(look_up, self.reader.read, self.catalog.on_behalf)
+        return Flattener(self.dataset, self.reader.read, self.catalog.on_behalf)
 
     def leaf(self, leaf: Leaf, needed: set[str], hidden: frozenset[str]) -> exp.Expr:
         """The FROM item of a block's leaf, its names resolved; the block needs these columns of it."""

@@ -210,12 +210,35 @@ def _plus(node: exp.Expr, moment: Moment) -> exp.Expr:
     if isinstance(left, exp.Interval) and isinstance(node, exp.Add):
         left, right = right, left
     if not isinstance(right, exp.Interval):
-        return calls.call("fn_minus", left, right) if isinstance(node, exp.Sub) else node
+        # DuckDB binds an argument of fn_minus once for its type and once more for the result: 2^n times in n of them.
+        dates = isinstance(node, exp.Sub) and not (_is_no_date(left) or _is_no_date(right))
+        return calls.call("fn_minus", left, right) if dates else node
     unit = calls.interval_unit(right)
     amount: exp.Expr = right.this
     if isinstance(node, exp.Sub):
         amount = exp.Neg(this=exp.paren(amount))
     return calls.add_interval(left, amount, unit)
+
+
+def _is_no_date(value: exp.Expr) -> bool:
+    """Whether a rewritten value alone tells that it is no DATE.
+
+    Dremio counts with numbers and intervals only, and a DATE moved by an interval is a TIMESTAMP in DuckDB: no sum
+    and no difference is a DATE. Text may be read as one.
+    """
+    value = value.unnest()
+    if isinstance(value, exp.Case):
+        branches = [*(branch.args["true"] for branch in value.args["ifs"]), value.args.get("default")]
+        return any(branch is not None and _is_no_date(branch) for branch in branches)
+    if isinstance(value, exp.Anonymous) and value.name.upper() in _NO_DATES:
+        return True
+    if isinstance(value, exp.Literal):
+        return not value.is_string
+    return isinstance(value, (exp.Add, exp.Sub, exp.Mul, exp.Neg)) or _type_of(value) in _NUMERIC
+
+
+_NUMERIC = ("INTEGER", "BIGINT", "DOUBLE", "REAL")
+_NO_DATES = {"FN_MINUS", "FN_DIVIDE", "FN_MOD", "SUM", "COUNT", "AVG", "ABS", "ROUND"}
 
 
 def _interval(node: exp.Expr, moment: Moment) -> exp.Expr:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import pyarrow as pa
 import pytest
 
 from embedded.sql.errors import SqlError, UnsupportedError, ValidationError
@@ -350,3 +351,16 @@ def test_conversions_within_conversions_stay_small(bench: Bench) -> None:
     for _ in range(8):
         text = f"CAST(CAST(CAST({text} AS DOUBLE) + 0.4 AS INTEGER) + 1 AS VARCHAR) || ''"
     assert bench.rows(f"SELECT {text} FROM (VALUES (1)) t (v)") == [("9",)]
+
+
+@pytest.mark.parametrize("taken", ["CASE WHEN v > 0 THEN 1 ELSE 0 END", "v"])
+def test_a_long_subtraction_stays_small(bench: Bench, taken: str) -> None:
+    """Whether each difference is one of dates was asked once more a level: sixty of them never ended."""
+    assert bench.rows(f"SELECT v - v{f' - {taken}' * 60} FROM (VALUES (1)) t (v)") == [(-60,)]
+
+
+def test_differences_of_dates_are_intervals_wherever_they_stand(bench: Bench) -> None:
+    case = "CASE WHEN d > DATE '2024-01-02' THEN d ELSE DATE '2024-01-01' END"
+    sql = f"SELECT d - DATE '2024-01-01', {case} - DATE '2024-01-01', (d - e) - (e - d) FROM"
+    found = bench.rows(f"{sql} (VALUES (DATE '2024-01-31', DATE '2024-01-30')) t (d, e)")
+    assert found == [tuple(pa.MonthDayNano((0, days, 0)) for days in (30, 30, 2))]

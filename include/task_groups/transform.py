@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime as dt
 from typing import Any
 
 from airflow.sdk import Context
@@ -108,7 +107,6 @@ def build(pipeline: Pipeline, layer: str, select: str, with_views: str | None = 
             "pool": POOL,
             "install_deps": False,
             "poke_interval": WATCH_SECONDS,
-            "retry_delay": dt.timedelta(seconds=5),
             "pre_execute": _watch_again,
         },
     )

@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import duckdb
 from sqlglot import exp
@@ -90,40 +91,54 @@ def _holds_aggregate(node: exp.Expr) -> bool:
 
 def _argument_types(call: exp.Anonymous, render: Callable[[exp.Expr], str], bind: Bind, items: str) -> list[str] | None:
     arguments = [render(argument) for argument in call.expressions]
-    probe = f"SELECT {_PROBE}({', '.join([*arguments, '1', '1'])})"
+    called = f"SELECT {_PROBE}({', '.join([*arguments, '1', '1'])})"
     select = call.find_ancestor(exp.Select)
     if select is None:
-        probe += f" FROM {items}" if items else ""
-    else:
-        probe = _ctes(select, render) + probe
-        for name in ("from_", "joins", "group", "windows"):
-            probe += _clause(select, name, render)
+        return _types(called + (f" FROM {items}" if items else ""), len(arguments), bind)
+    # GROUP BY a name means a column before it means an item of the select list.
+    return _types(_probe(select, called, _group(select, aliases=False), render), len(arguments), bind) or _types(
+        _probe(select, called, _group(select, aliases=True), render), len(arguments), bind
+    )
+
+
+def _types(probe: str, count: int, bind: Bind) -> list[str] | None:
+    """None: something else is wrong with the query, whose own error will follow."""
     try:
         bind(probe)
     except duckdb.Error as error:
         match = _PROBE_TYPES.search(str(error))
         types = re.split(r",\s*(?![^()]*\))", match[1]) if match else []
-        return types if len(types) == len(arguments) else None  # else the query's own error will follow
+        return types if len(types) == count else None
     return None
 
 
-def _clause(select: exp.Select, name: str, render: Callable[[exp.Expr], str]) -> str:
-    value = select.args.get(name)
+def _probe(select: exp.Select, called: str, group: exp.Group | None, render: Callable[[exp.Expr], str]) -> str:
+    probe = _ctes(select, render) + called
+    for value in (*(select.args.get(name) for name in ("from_", "joins")), group, select.args.get("windows")):
+        probe += _clause(value, render)
+    return probe
+
+
+def _clause(value: Any, render: Callable[[exp.Expr], str]) -> str:
     if not value:
         return ""
-    if name == "group":
-        value = _numbers_replaced(value, select)
-    if name == "windows":
+    if isinstance(value, list) and isinstance(value[0], exp.Window):
         return " WINDOW " + ", ".join(render(window) for window in value)
     return "".join(" " + render(part).strip() for part in (value if isinstance(value, list) else [value]))
 
 
-def _numbers_replaced(group: exp.Group, select: exp.Select) -> exp.Group:
-    """GROUP BY 1 stands for the first item of the real select list."""
-    copy = group.copy()
+def _group(select: exp.Select, *, aliases: bool) -> exp.Group | None:
+    """The GROUP BY where there is no select list: 1 stands for its first item, and a name may stand for one, too."""
+    group = select.args.get("group")
+    if group is None:
+        return None
+    named = {item.alias.lower(): item.unalias() for item in select.expressions if aliases and item.alias}
+    copy: exp.Group = group.copy()
     for item in list(copy.expressions):
         if isinstance(item, exp.Literal) and item.is_int and 0 < int(item.name) <= len(select.expressions):
             item.replace(select.expressions[int(item.name) - 1].unalias().copy())
+        elif isinstance(item, exp.Column) and not item.table and item.name.lower() in named:
+            item.replace(named[item.name.lower()].copy())
     return copy
 
 

@@ -284,6 +284,11 @@ QUERIES: list[tuple[str, str]] = [
     ("SELECT s FROM {0} WHERE EXISTS (SELECT 1 FROM {1} WHERE u.n = t.n AND u.n = 40)", "[('a',)]"),
     ("SELECT s FROM {0} WHERE n >= ALL (SELECT n FROM {1} WHERE n IS NOT NULL)", "[('a',)]"),
     ("SELECT (SELECT MAX(n) FROM {1} WHERE u.g = t.g) AS m FROM {0} WHERE s = 'c'", "[(40,)]"),
+    ("SELECT g AS a, SUM(n) / NULLIF(COUNT(*), 0) AS m FROM {0} GROUP BY a ORDER BY a", "[(1, 15), (2, 20)]"),
+    (
+        "SELECT g + 1 AS a, SUM(CAST(n AS DECIMAL(4, 2))) / COUNT(n) AS m FROM {0} GROUP BY a ORDER BY a",
+        "[(2, Decimal('15.000000')), (3, Decimal('40.000000'))]",
+    ),
 ]
 
 

@@ -11,6 +11,7 @@ from tenacity import retry, retry_if_exception_type, stop_after_delay, wait_expo
 
 FINISHED = frozenset({"success", "failed"})
 # Airflow spends a tenth of a second on listing a run's tasks.
+BACKFILL_SECONDS = 900
 LOOK_SECONDS = 1.0
 DONE_TASKS = frozenset({"success", "failed", "skipped", "upstream_failed", "removed"})
 
@@ -155,7 +156,8 @@ class AirflowClient:
             "run_backwards": False,
             "dag_run_conf": dict(conf or {}),
         }
-        return int(self.json("POST", "/backfills", json=body)["id"])
+        # Airflow clears and makes all runs before it answers: a month took a minute and a half.
+        return int(self.json("POST", "/backfills", json=body, timeout=BACKFILL_SECONDS)["id"])
 
     def backfill_done(self, backfill_id: int) -> bool:
         return self.json("GET", f"/backfills/{backfill_id}")["completed_at"] is not None

@@ -11,8 +11,9 @@ from tenacity import retry, retry_if_exception_type, stop_after_delay, wait_expo
 
 FINISHED = frozenset({"success", "failed"})
 # Airflow spends a tenth of a second on listing a run's tasks.
-BACKFILL_SECONDS = 900
 LOOK_SECONDS = 1.0
+# It clears and makes all runs of a backfill before it answers: a month took a minute and a half.
+BACKFILL_SECONDS = 900
 DONE_TASKS = frozenset({"success", "failed", "skipped", "upstream_failed", "removed"})
 
 
@@ -156,7 +157,6 @@ class AirflowClient:
             "run_backwards": False,
             "dag_run_conf": dict(conf or {}),
         }
-        # Airflow clears and makes all runs before it answers: a month took a minute and a half.
         return int(self.json("POST", "/backfills", json=body, timeout=BACKFILL_SECONDS)["id"])
 
     def backfill_done(self, backfill_id: int) -> bool:

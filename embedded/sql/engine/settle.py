@@ -96,9 +96,11 @@ def _argument_types(call: exp.Anonymous, render: Callable[[exp.Expr], str], bind
     if select is None:
         return _types(called + (f" FROM {items}" if items else ""), len(arguments), bind)
     # GROUP BY a name means a column before it means an item of the select list.
-    return _types(_probe(select, called, _group(select, aliases=False), render), len(arguments), bind) or _types(
-        _probe(select, called, _group(select, aliases=True), render), len(arguments), bind
-    )
+    for aliases in (False, True) if select.args.get("group") else (False,):
+        group = _group(select, aliases=aliases)
+        if types := _types(_probe(select, called, group, render), len(arguments), bind):
+            return types
+    return None
 
 
 def _types(probe: str, count: int, bind: Bind) -> list[str] | None:

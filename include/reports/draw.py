@@ -22,7 +22,9 @@ PATIENCE = 180_000  # milliseconds; a busy machine takes many times what an idle
 SETTLED = """(charts) => document.querySelectorAll('[data-test="loading-indicator"], .loading').length === 0
     && document.querySelectorAll('.dashboard-component-chart-holder').length >= charts"""
 FAULTS = '[data-test="chart-error"], .ant-alert-error, [data-test="error-message"], .error-boundary'
-DRAWN = ".dashboard-component-chart-holder canvas, .superset-legacy-chart-big-number"
+DRAWN = ".superset-legacy-chart-big-number, " + ", ".join(
+    f".dashboard-component-chart-holder {drawn}" for drawn in ("canvas", "table")
+)
 # Without the frame of the page and the filters beside the charts.
 ALONE = "?standalone=1&show_filters=0"
 HEIGHT = 1200

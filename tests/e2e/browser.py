@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from playwright.sync_api import Page, Response, sync_playwright
+from playwright.sync_api import Page, Request, Response, sync_playwright
 
 from include.reports import draw
 
@@ -24,6 +24,18 @@ class Visit:
         self.page, self.job = page, job
         self.answers: list[dict[str, Any]] = []
         page.on("response", self._note)
+        self.elsewhere: set[str] = set()
+        page.on("request", self._watch)
+        page.on("requestfailed", self._forget_if_refused)
+
+    def _watch(self, request: Request) -> None:
+        if request.url.startswith("http") and not request.url.startswith(self.job["url"]):
+            self.elsewhere.add(request.url)
+
+    def _forget_if_refused(self, request: Request) -> None:
+        """A request that the page's policy refuses (csp) never leaves the browser."""
+        if request.failure == "csp":
+            self.elsewhere.discard(request.url)
 
     def _note(self, response: Response) -> None:
         if "/api/v1/chart/data" not in response.url:
@@ -68,6 +80,7 @@ class Visit:
             "title": self.page.title(),
             "answers": list(self.answers),
             "faults": draw.faults(self.page),
+            "asked_elsewhere": sorted(self.elsewhere),
             "big_numbers": [one.inner_text() for one in self.page.query_selector_all(".header-line")],
         }
 

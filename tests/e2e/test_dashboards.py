@@ -117,6 +117,7 @@ def test_every_dashboard_is_drawn_without_an_error(lakehouse: Any) -> None:
     for slug, seen in zip(DASHBOARDS, look(*superset(lakehouse), steps), strict=True):
         no_chart_in_error(seen)
         assert len({one["chart"] for one in seen["answers"] if one["chart"]}) == DASHBOARDS[slug], slug
+        assert seen["asked_elsewhere"] == [], "a dashboard asks nobody but Superset"
 
 
 @needs_browser

@@ -146,7 +146,7 @@ def pages(variables: dict[str, str], known: list[Chart], slugs: dict[str, str]) 
             "password": variables["LAKEHOUSE_SUPERSET_PASSWORD"],
             "folder": folder,
             "chromium": os.environ.get("LAKEHOUSE_CHROMIUM") or shutil.which("chromium"),
-            "steps": [{"do": "sign_in"}, WELCOME, *once, *once],
+            "steps": [{"do": "sign_in", "path": "/login/"}, WELCOME, *once, *once],
         }
         done = subprocess.run(
             [str(BROWSER), "-m", "tests.e2e.browser"],

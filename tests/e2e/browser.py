@@ -58,9 +58,7 @@ class Visit:
         self.page.screenshot(path=f"{self.job['folder']}/{name}.png", full_page=True)
 
     def sign_in(self, step: dict[str, Any]) -> dict[str, Any]:
-        draw.sign_in(
-            self.page, f"{self.job['url']}{step.get('path', '/login/')}", self.job["user"], self.job["password"]
-        )
+        draw.sign_in(self.page, f"{self.job['url']}{step['path']}", self.job["user"], self.job["password"])
         return {"url": self.page.url}
 
     def dashboard(self, step: dict[str, Any]) -> dict[str, Any]:

@@ -27,14 +27,16 @@ needs_browser = pytest.mark.skipif(
 )
 
 
-def look(url: str, user: str, password: str, steps: list[dict[str, Any]], **job: Any) -> list[dict[str, Any]]:
+def look(
+    url: str, user: str, password: str, steps: list[dict[str, Any]], login: str = "/login/", **job: Any
+) -> list[dict[str, Any]]:
     """What a browser sees that signs in and takes the steps. Fails with its words."""
     SCREENSHOTS.mkdir(exist_ok=True)
     asked = {"url": url, "user": user, "password": password, "folder": str(SCREENSHOTS), "chromium": CHROMIUM, **job}
     done = subprocess.run(
         [str(PYTHON), "-m", "tests.e2e.browser"],
         cwd=PROJECT,
-        input=json.dumps({**asked, "steps": [{"do": "sign_in"}, *steps]}),
+        input=json.dumps({**asked, "steps": [{"do": "sign_in", "path": login}, *steps]}),
         capture_output=True,
         text=True,
         check=False,
@@ -131,6 +133,7 @@ def test_the_operators_page_is_readable(lakehouse: Any, width: int) -> None:
         environment["LAKEHOUSE_AIRFLOW_USER"],
         environment["LAKEHOUSE_AIRFLOW_PASSWORD"],
         [{"do": "page", "path": "/lakehouse/", "name": f"operators-page-{width}"}],
+        login="/auth/login/",
         width=width,
         height=900,
     )

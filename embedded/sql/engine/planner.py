@@ -22,8 +22,9 @@ from embedded.sql.engine.relations import Reader, Relation, Version, dotted, emp
 from embedded.sql.engine.settle import settle
 from embedded.sql.engine.stored import stored_relation
 from embedded.sql.engine.substitution import Ledger, Substitution, inline_ctes, names_in
+from embedded.sql.engine.syntax import vet
 from embedded.sql.engine.tables import resolve, version_of
-from embedded.sql.engine.translate import Moment, name_columns, render, rewrite, vet
+from embedded.sql.engine.translate import Moment, name_columns, render, rewrite
 from embedded.sql.engine.user_functions import call_in_from, expand
 from embedded.sql.errors import ParseError, ValidationError
 

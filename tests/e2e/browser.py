@@ -100,7 +100,8 @@ class Visit:
         response = self.page.goto(f"{self.job['url']}{step['path']}")
         self.page.wait_for_load_state("networkidle")
         self.shot(step["name"])
-        overflow = "() => document.documentElement.scrollWidth - document.documentElement.clientWidth"
+        boxes = "[document.documentElement, ...document.querySelectorAll('.table')]"
+        overflow = f"() => Math.max(...{boxes}.map(box => box.scrollWidth - box.clientWidth))"
         return {
             "status": response.status if response else 0,
             "url": self.page.url,

@@ -46,6 +46,10 @@ class DataReadError(SqlError):
     status, kind = 500, "DATA_READ"
 
 
+class FileGoneError(DataReadError):
+    """A file that the metadata named a moment ago is no longer there."""
+
+
 class ResourceError(SqlError):
     status, kind = 503, "RESOURCE"
 

@@ -24,7 +24,15 @@ from embedded.sql.engine import native_functions
 from embedded.sql.engine.datatypes import literal, quote
 from embedded.sql.engine.postgres import passfile_entry
 from embedded.sql.engine.settle import make_variants
-from embedded.sql.errors import Cancelled, DataReadError, ResourceError, SqlError, UnsupportedError, ValidationError
+from embedded.sql.errors import (
+    Cancelled,
+    DataReadError,
+    FileGoneError,
+    ResourceError,
+    SqlError,
+    UnsupportedError,
+    ValidationError,
+)
 
 EXTENSIONS = ("httpfs", "avro", "iceberg", "delta", "postgres_scanner")
 _MACROS = Path(__file__).with_name("functions.sql")
@@ -298,6 +306,7 @@ _PATTERNS: tuple[tuple[re.Pattern[str], type[SqlError], str], ...] = (
         ValidationError,
         "Expression '{0}' is not being grouped",
     ),
+    (re.compile(r"HTTP Error: .*?s3:/?/?([^'\" ]*).*\b404\b"), FileGoneError, "Failed to read file s3://{0}"),
     (re.compile(r"HTTP Error: .*?s3:/?/?([^'\" ]*)"), DataReadError, "Failed to read file s3://{0}"),
 )
 _KINDS: tuple[tuple[type[Exception], type[SqlError]], ...] = (

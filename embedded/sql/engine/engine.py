@@ -6,9 +6,9 @@ import datetime
 import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path as FilePath
-from typing import Any
+from typing import Any, TypeVar
 
 import pyarrow as pa
 
@@ -29,7 +29,10 @@ from embedded.sql.engine.statements import PartitionTerm
 from embedded.sql.engine.streaming import Rows
 from embedded.sql.engine.tables import resolve
 from embedded.sql.engine.translate import Moment
-from embedded.sql.errors import UnsupportedError, ValidationError
+from embedded.sql.errors import FileGoneError, UnsupportedError, ValidationError
+
+Result = TypeVar("Result")
+REPLANNED = 2  # times, while files that a query is to read are gone by then
 
 
 class Engine:
@@ -231,19 +234,27 @@ class Run:
         )
 
     def query(self, sql: str) -> pa.Table:
-        plan = self.plan()
-        body = plan.query(sql, self.context)
-        table = self.job.arrow(plan.complete(body))
-        self.used(plan)
+        table = self._planned(sql, self.job.arrow)
         return table.rename_columns(unique_names(table.column_names))
 
     def rows(self, sql: str, resources: ExitStack) -> Rows:
         """The same as `query`, read as it comes; `resources` are what the rows hold."""
+        return self._planned(sql, lambda generated: streaming.from_query(generated, self.job, resources, unique_names))
+
+    def _planned(self, sql: str, run: Callable[[str], Result]) -> Result:
+        """Runs a query. Between planning and reading a table may be dropped, made anew or vacuumed: then what it is now
+        is read, or it is not found.
+        """
+        for _ in range(REPLANNED):
+            with suppress(FileGoneError):
+                return self._planned_once(sql, run)
+        return self._planned_once(sql, run)
+
+    def _planned_once(self, sql: str, run: Callable[[str], Result]) -> Result:
         plan = self.plan()
-        generated = plan.complete(plan.query(sql, self.context))
-        rows = streaming.from_query(generated, self.job, resources, unique_names)
+        result = run(plan.complete(plan.query(sql, self.context)))
         self.used(plan)
-        return rows
+        return result
 
     def statement(self, statement: st.Statement) -> pa.Table:
         return _HANDLERS[type(statement)](self, statement)

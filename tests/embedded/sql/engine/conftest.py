@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass, field
 from pathlib import Path as FilePath
@@ -155,9 +155,16 @@ class Bench:
     namespace: str
 
     def run(
-        self, sql: str, *, context: Path = (), job_id: str = "", cancelled: threading.Event | None = None
+        self,
+        sql: str,
+        *,
+        context: Path = (),
+        job_id: str = "",
+        cancelled: threading.Event | None = None,
+        on_start: Callable[[], None] | None = None,
     ) -> Outcome:
-        session = Session("tester", context, job_id or str(uuid.uuid4()))
+        """`on_start`: called once the statement is planned, before anything is read."""
+        session = Session("tester", context, job_id or str(uuid.uuid4()), on_start)
         return self.engine.execute(sql.replace("$ns", f'"lake"."{self.namespace}"'), session, cancelled=cancelled)
 
     def rows(self, sql: str) -> list[tuple[object, ...]]:

@@ -487,3 +487,23 @@ def test_rows_that_another_engine_deleted_stay_deleted(bench: Bench, object_stor
     assert bench.rows("SELECT * FROM $ns.t ORDER BY id") == [(1, "a"), (3, "c!"), (4, "d")]
     assert bench.one("DELETE FROM $ns.t WHERE id = 4") == 1
     assert other_reader(bench, "t") == [(1, "a"), (3, "c!")]
+
+
+def test_a_table_that_is_made_anew_between_planning_and_reading_is_read_as_it_is_now(bench: Bench) -> None:
+    bench.run("CREATE TABLE $ns.t AS SELECT 1 AS a")
+
+    def make_anew() -> None:
+        bench.run("DROP TABLE $ns.t")
+        bench.run("CREATE TABLE $ns.t AS SELECT 2 AS a")
+
+    assert bench.run("SELECT a FROM $ns.t", on_start=make_anew).table.column("a").to_pylist() == [2]
+
+
+def test_a_table_that_is_dropped_between_planning_and_reading_is_not_found(bench: Bench) -> None:
+    bench.run("CREATE TABLE $ns.t AS SELECT 1 AS a")
+
+    def drop() -> None:
+        bench.run("DROP TABLE $ns.t")
+
+    with pytest.raises(NotFound):
+        bench.run("SELECT a FROM $ns.t", on_start=drop)

@@ -12,8 +12,8 @@ from typing import Any
 from botocore.exceptions import ClientError
 
 from include.mirror.errors import DamagedCopyError, naming
+from include.mirror.transfers import PART, Transfers
 
-PART = 16 << 20
 _MD5 = re.compile(r"[0-9a-f]{32}")
 
 
@@ -30,6 +30,11 @@ class Source:
     def name(self) -> str:
         return f"s3://{self.bucket}/{self.key}"
 
+    @property
+    def has_md5(self) -> bool:
+        """Its ETag is that of an object which was stored in one part."""
+        return bool(_MD5.fullmatch(self.etag))
+
 
 @dataclass(frozen=True, slots=True)
 class Copied:
@@ -45,7 +50,7 @@ class _Hashes:
     sha256: Any = field(default_factory=hashlib.sha256)
     size: int = 0
 
-    def take(self, data: bytes, *, md5: bool) -> None:
+    def take(self, data: Any, *, md5: bool) -> None:
         self.sha256.update(data)
         if md5:
             self.md5.update(data)
@@ -57,10 +62,11 @@ def destination(source: Source) -> str:
 
 
 class Copier:
-    """`lake` and `offsite` are boto3 clients, safe for threads; `bucket` is the mirror's."""
+    """`lake` and `offsite` are boto3 clients, safe for threads; `bucket` is the mirror's, `mirrored` the lake's."""
 
-    def __init__(self, lake: Any, offsite: Any, bucket: str) -> None:
+    def __init__(self, lake: Any, mirrored: str, offsite: Any, bucket: str) -> None:
         self._lake, self._offsite, self._bucket = lake, offsite, bucket
+        self._originals, self._copies = Transfers(lake, mirrored), Transfers(offsite, bucket)
 
     def copy(self, source: Source) -> Copied | None:
         """None: the object is gone or was replaced since it was listed; the next run sees what is there then.
@@ -68,57 +74,56 @@ class Copier:
         Raises MirrorError, and DamagedCopyError when either side's bytes are not right.
         """
         hashes = _Hashes()
-        try:
-            reply = self._lake.get_object(Bucket=source.bucket, Key=source.key, IfMatch=f'"{source.etag}"')
-        except ClientError as error:
-            if error.response["ResponseMetadata"]["HTTPStatusCode"] in (404, 412):
-                return None
-            with naming("lake's", self._lake, source.name):
-                raise
-        # With a key service the ETag is no MD5 of what is read.
-        plain = bool(_MD5.fullmatch(source.etag)) and "SSEKMSKeyId" not in reply and "SSECustomerAlgorithm" not in reply
-        blocks = self._read(source, reply["Body"], hashes, plain)
+        with naming("lake's", self._lake, source.name):
+            found = self._originals.get(source.key, source.etag)
+        if found is None:
+            return None
+        blocks = self._read(source, found, hashes)
         if source.size <= PART:
-            self._put(source, b"".join(blocks), hashes, plain)
+            self._put(source, b"".join(blocks), hashes)
         else:
-            self._put_parts(source, blocks, hashes, plain)
+            self._put_parts(source, blocks, hashes)
         return Copied(source, hashes.sha256.hexdigest())
 
-    def _read(self, source: Source, body: Any, hashes: _Hashes, plain: bool) -> Iterator[bytes]:
+    def _read(self, source: Source, blocks: Iterator[Any], hashes: _Hashes) -> Iterator[Any]:
         with naming("lake's", self._lake, source.name):
-            while block := body.read(PART):
-                hashes.take(block, md5=plain)
+            for block in blocks:
+                hashes.take(block, md5=source.has_md5)
                 yield block
 
-    def _check(self, source: Source, hashes: _Hashes, plain: bool) -> None:
-        """Before anything is acknowledged: the bytes read are those that were listed."""
+    def _check(self, source: Source, hashes: _Hashes) -> bool:
+        """Before anything is acknowledged: the bytes read are those that were listed. Was their MD5 compared?"""
         if hashes.size != source.size:
             raise DamagedCopyError(
                 f"{source.name} was listed with {source.size} bytes and read with {hashes.size}: the lake's store sent "
                 "a body that is cut off; nothing was copied of it"
             )
-        if plain and hashes.md5.hexdigest() != source.etag:
-            raise DamagedCopyError(
-                f"{source.name} is damaged in the lake: its MD5 is not its ETag. The mirror keeps the copy it has; "
-                "restore the object from there"
-            )
+        if not source.has_md5:
+            return False
+        if hashes.md5.hexdigest() == source.etag:
+            return True
+        if self._is_sealed(source):
+            return False
+        raise DamagedCopyError(
+            f"{source.name} is damaged in the lake: its MD5 is not its ETag. The mirror keeps the copy it has; "
+            "restore the object from there"
+        )
 
-    def _put(self, source: Source, data: bytes, hashes: _Hashes, plain: bool) -> None:
-        self._check(source, hashes, plain)
-        checksum = base64.b64encode(hashes.sha256.digest()).decode()
+    def _is_sealed(self, source: Source) -> bool:
+        """With a key service the ETag is no MD5 of what is read."""
+        with naming("lake's", self._lake, source.name):
+            reply = self._lake.head_object(Bucket=source.bucket, Key=source.key)
+        return "SSEKMSKeyId" in reply or "SSECustomerAlgorithm" in reply
+
+    def _put(self, source: Source, data: bytes, hashes: _Hashes) -> None:
+        compared = self._check(source, hashes)
         with naming("off-site", self._offsite, destination(source)):
-            reply = self._offsite.put_object(
-                Bucket=self._bucket,
-                Key=destination(source),
-                Body=data,
-                ChecksumSHA256=checksum,
-                ContentLength=len(data),
-            )
+            etag = self._copies.put(destination(source), data, hashes.sha256.digest())
         # A plain store answers with the MD5 of what it has; any other answer is looked into.
-        if not plain or reply.get("ETag", "").strip('"') != hashes.md5.hexdigest():
+        if not compared or etag != source.etag:
             self._confirm(source)
 
-    def _put_parts(self, source: Source, blocks: Iterator[bytes], hashes: _Hashes, plain: bool) -> None:
+    def _put_parts(self, source: Source, blocks: Iterator[Any], hashes: _Hashes) -> None:
         """The upload is completed, and so visible, only when all that was read was right."""
         at = {"Bucket": self._bucket, "Key": destination(source)}
         with naming("off-site", self._offsite, destination(source)):
@@ -132,7 +137,7 @@ class Copier:
                         **at, UploadId=upload, PartNumber=number, Body=block, ChecksumSHA256=checksum
                     )
                 parts.append({"PartNumber": number, "ETag": reply["ETag"]})
-            self._check(source, hashes, plain)
+            self._check(source, hashes)
             with naming("off-site", self._offsite, destination(source)):
                 self._offsite.complete_multipart_upload(**at, UploadId=upload, MultipartUpload={"Parts": parts})
         except BaseException:
@@ -159,15 +164,11 @@ class Copier:
     def read_back(self, source: Source, sha256: str) -> None:
         """Reads a whole copy. Raises DamagedCopyError when it is not what was copied, or is gone."""
         digest, size, place = hashlib.sha256(), 0, destination(source)
-        try:
-            body = self._offsite.get_object(Bucket=self._bucket, Key=place)["Body"]
-        except ClientError as error:
-            if error.response["ResponseMetadata"]["HTTPStatusCode"] == 404:
-                raise DamagedCopyError(f"the copy of {source.name} is gone from the off-site store") from None
-            with naming("off-site", self._offsite, place):
-                raise
         with naming("off-site", self._offsite, place):
-            while block := body.read(PART):
+            found = self._copies.get(place)
+            if found is None:
+                raise DamagedCopyError(f"the copy of {source.name} is gone from the off-site store")
+            for block in found:
                 digest.update(block)
                 size += len(block)
         if size != source.size or digest.hexdigest() != sha256:
@@ -208,7 +209,7 @@ class Copier:
         return False
 
 
-def _whole(blocks: Iterator[bytes]) -> Iterator[bytes]:
+def _whole(blocks: Iterator[Any]) -> Iterator[bytes]:
     """Blocks of exactly PART bytes, the last one shorter: S3 refuses small parts in the middle."""
     kept = bytearray()
     for block in blocks:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
 from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError
+from obstore.exceptions import BaseError
 
 _CREDENTIALS = {"InvalidAccessKeyId", "SignatureDoesNotMatch", "AccessDenied", "ExpiredToken", "403"}
 _THROTTLED = {"SlowDown", "503", "429", "Throttling", "RequestLimitExceeded", "ServiceUnavailable"}
+_CODE, _STATUS = re.compile(r"<Code>(\w+)</Code>"), re.compile(r"status code: (\d{3})")
 _FULL = {"507", "QuotaExceeded", "InsufficientCapacity"}
 
 
@@ -27,20 +30,30 @@ class TooManyDeletesError(MirrorError):
 
 @contextmanager
 def naming(store: str, client: Any, what: str) -> Iterator[None]:
-    """Turns botocore's errors into one MirrorError that names the store, the object and the fix."""
+    """Turns botocore's and obstore's errors into one MirrorError that names the store, the object and the fix."""
     where = f"the {store} store ({client.meta.endpoint_url})"
     try:
         yield
     except ClientError as error:
-        code = str(error.response.get("Error", {}).get("Code", ""))
-        raise MirrorError(f"{where} {_refusal(code, error)} at {what}") from error
-    except (HTTPClientError, BotoCoreError, OSError) as error:
+        said = error.response.get("Error", {})
         raise MirrorError(
-            f"{where} did not answer at {what} ({type(error).__name__}): is it up, and reachable from here?"
+            f"{where} {_refusal(str(said.get('Code', '')), said.get('Message', ''))} at {what}"
         ) from error
+    except (BaseError, FileNotFoundError) as error:
+        # Of what the store answered obstore keeps the text alone.
+        found = _CODE.search(str(error)) or _STATUS.search(str(error))
+        if found is None:
+            raise MirrorError(_silence(where, what, error)) from error
+        raise MirrorError(f"{where} {_refusal(found[1], str(error).splitlines()[0])} at {what}") from error
+    except (HTTPClientError, BotoCoreError, OSError) as error:
+        raise MirrorError(_silence(where, what, error)) from error
 
 
-def _refusal(code: str, error: ClientError) -> str:
+def _silence(where: str, what: str, error: Exception) -> str:
+    return f"{where} did not answer at {what} ({type(error).__name__}): is it up, and reachable from here?"
+
+
+def _refusal(code: str, message: str) -> str:
     if code in _CREDENTIALS:
         return f"refuses the credentials or their rights ({code}): check login and password of its connection"
     if code in _THROTTLED:
@@ -49,5 +62,4 @@ def _refusal(code: str, error: ClientError) -> str:
         return f"is full ({code}): give it room"
     if code == "NoSuchBucket":
         return "has no such bucket: make it, or correct include/mirror.yaml"
-    message = error.response.get("Error", {}).get("Message", "")
     return f"refused ({code}): {message}"

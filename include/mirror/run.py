@@ -109,7 +109,7 @@ def _end(sites: Sites, run: int, counts: Counts) -> None:
 class _Run:
     def __init__(self, sites: Sites, mirror: Mirror, bucket: str, counts: Counts, turn: upkeep.Turn) -> None:
         self._sites, self._mirror, self._bucket, self._counts, self._turn = sites, mirror, bucket, counts, turn
-        self._copier = Copier(sites.lake, sites.offsite, mirror.bucket)
+        self._copier = Copier(sites.lake, bucket, sites.offsite, mirror.bucket)
 
     def all(self, max_deletes: int | None) -> None:
         with self._sites.ledger() as conn:

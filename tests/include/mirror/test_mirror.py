@@ -91,6 +91,34 @@ def test_a_copy_that_rots_is_found_and_made_again(site: Site) -> None:
     assert site.copies() == {"a": b"good"}
 
 
+def test_a_copy_that_is_gone_is_found_and_made_again(site: Site) -> None:
+    site.put("a", b"good")
+    site.run()
+    site.sites.offsite.delete_object(Bucket=site.mirror.bucket, Key=f"current/{site.bucket}/a")
+    with site.sites.ledger() as conn:
+        conn.execute("update lakehouse.mirror_objects set verified_at = verified_at - interval '16 days'")
+    with pytest.raises(MirrorError, match=f"the copy of s3://{site.bucket}/a is gone"):
+        site.run()
+    assert site.run().copied == 1
+    assert site.copies() == {"a": b"good"}
+
+
+def test_a_mirror_without_its_bucket_says_so(site: Site) -> None:
+    site.put("a", b"x")
+    site.mirror = replace(site.mirror, bucket=f"{site.bucket}-gone")
+    with pytest.raises(MirrorError, match=r"the off-site store .* has no such bucket"):
+        site.run()
+
+
+def test_keys_are_copied_as_they_are(site: Site) -> None:
+    """A tab is nothing that the library which copies the others takes in a key."""
+    keys = ("a b+c%20.bin", "ü/ß#?&='\"~*[1].bin", "day=2017-03-01/x:y", "with\ttab", "dot/.hidden/..x")
+    for key in keys:
+        site.put(key, key.encode())
+    assert site.run().verified == len(keys)
+    assert site.copies() == {key: key.encode() for key in keys}
+
+
 def test_an_object_that_is_another_ones_folder_is_named(site: Site) -> None:
     site.put("x", b"1")
     site.put("x/y", b"2")

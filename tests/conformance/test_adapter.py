@@ -14,8 +14,9 @@ import pytest
 from dbt.tests import adapter
 from dbt.tests.adapter.aliases import fixtures as aliases
 from dbt.tests.adapter.basic.expected_catalog import base_expected_catalog, expected_references_catalog, no_stats
+from dbt.tests.adapter.utils import fixture_get_intervals_between as intervals
 
-from tests.conformance.not_applicable import GROUPS, NOT_APPLICABLE
+from tests.conformance.not_applicable import GROUPS, MATERIALIZED_VIEW, NOT_APPLICABLE
 
 ROOT = Path(adapter.__path__[0])
 
@@ -136,6 +137,95 @@ class ShowWords:
     DATABASE_ERROR_MESSAGE = 'Encountered "limit"'
 
 
+class Now:
+    """Dremio's timestamps have no zone, and dbt-dremio has no macros of older names."""
+
+    @pytest.fixture(scope="class")
+    def models(self) -> dict[str, str]:
+        return {"get_current_timestamp.sql": 'select {{ current_timestamp() }} as "current_timestamp"'}
+
+    @pytest.fixture(scope="class")
+    def expected_schema(self) -> dict[str, str]:
+        return {"current_timestamp": "timestamp"}
+
+    @pytest.fixture(scope="class")
+    def expected_sql(self) -> None:
+        return None
+
+
+class Samples:
+    """The suite's rows without a zone; its clock stands at two in the morning of the first of January 2025."""
+
+    @pytest.fixture(scope="class")
+    def input_model_sql(self) -> str:
+        times = ("2024-12-30 01:25:00", "2024-12-31 12:25:00", "2025-01-01 01:25:00")
+        rows = (f"select {number} as id, cast('{at}' as timestamp) as event_time" for number, at in enumerate(times, 1))
+        return "{{ config(materialized='table', event_time='event_time') }} " + " union all ".join(rows)
+
+
+class UnitTypes:
+    """Values of Dremio's types, as SQL and as a unit test says them."""
+
+    @pytest.fixture
+    def data_types(self) -> list[list[str]]:
+        return [
+            ["1", "1"],
+            ["'1'", "1"],
+            ["'12345'", "12345"],
+            ["'string'", "string"],
+            ["true", "true"],
+            ["cast('2020-01-02' as date)", "2020-01-02"],
+            ["cast('2013-11-03 00:00:00' as timestamp)", "2013-11-03 00:00:00"],
+            ["cast(1.25 as decimal(10, 2))", "1.25"],
+            ["cast(1.5 as double)", "1.5"],
+            ["cast(9007199254740993 as bigint)", "9007199254740993"],
+        ]
+
+
+class Arrays:
+    """dbt-dremio makes no empty array: Dremio's has no type."""
+
+    expected, actual = "", ""
+
+    @pytest.fixture(scope="class")
+    def models(self) -> dict[str, str]:
+        return {
+            f"{name}.sql": f"select 1 as id, {{{{ {sql} }}}} as array_col"
+            for name, sql in (("expected", self.expected), ("actual", self.actual))
+        }
+
+
+class Appended(Arrays):
+    expected, actual = "array_construct([1, 2, 3, 4])", "array_append(array_construct([1, 2, 3]), 4)"
+
+
+class Concatenated(Arrays):
+    expected = "array_construct([1, 2, 3, 4])"
+    actual = "array_concat(array_construct([1, 2]), array_construct([3, 4]))"
+
+
+class Constructed(Arrays):
+    expected, actual = "array_construct([1, 2])", "array_construct([1, 2])"
+
+
+class Intervals:
+    """Dates as Dremio reads them."""
+
+    @pytest.fixture(scope="class")
+    def models(self) -> dict[str, str]:
+        counted = "{{ get_intervals_between(\"'2023-09-01'\", \"'2023-09-12'\", 'day') }}"
+        return {
+            "test_get_intervals_between.yml": intervals.models__test_get_intervals_between_yml,
+            "test_get_intervals_between.sql": f"select {counted} as intervals, 11 as expected",
+        }
+
+
+class WithoutMaterializedViews:
+    @pytest.mark.skip(reason=MATERIALIZED_VIEW)
+    def test_simple_copy_with_materialized_views(self) -> None:
+        """Dremio has none."""
+
+
 OVERRIDES: dict[str, type] = {
     "BaseShowDoesNotHandleDoubleLimit": ShowWords,
     "BaseAliases": TableAliases,
@@ -154,6 +244,14 @@ OVERRIDES: dict[str, type] = {
     "BaseInvalidGrants": GrantWords,
     "BaseSeedGrants": SeedRefresh,
     "BaseIncrementalGrants": DropsTheTable,
+    "BaseCurrentTimestamps": Now,
+    "BaseSampleModeTest": Samples,
+    "BaseUnitTestingTypes": UnitTypes,
+    "BaseArrayAppend": Appended,
+    "BaseArrayConcat": Concatenated,
+    "BaseArrayConstruct": Constructed,
+    "BaseGetIntervalsBetween": Intervals,
+    "SimpleCopyBase": WithoutMaterializedViews,
 }
 
 

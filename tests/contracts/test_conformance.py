@@ -60,7 +60,7 @@ def suites(
             text=True,
             check=False,
         )
-        assert done.returncode == 0, done.stdout[-8000:]
+        assert done.returncode == 0, done.stdout
         return done.stdout
 
     yield run

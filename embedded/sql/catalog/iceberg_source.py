@@ -11,6 +11,7 @@ import pyarrow as pa
 import requests
 from pyiceberg.catalog import Catalog, load_catalog
 from pyiceberg.exceptions import (
+    BadRequestError,
     NamespaceAlreadyExistsError,
     NamespaceNotEmptyError,
     NoSuchNamespaceError,
@@ -84,6 +85,8 @@ class IcebergSource:
             return call()
         except (NoSuchTableError, NoSuchNamespaceError, NamespaceAlreadyExistsError, NamespaceNotEmptyError):
             raise
+        except BadRequestError as error:  # a name that this catalog does not take
+            raise ValidationError(f"The catalog of source [{self._entity.name}] refuses it: {error}") from error
         except (RESTError, requests.RequestException, OSError, ValueError) as error:
             text = str(error).strip() or type(error).__name__
             raise ResourceError(f"The source [{self._entity.name}] is currently unavailable. {text}") from error
@@ -140,10 +143,10 @@ class IcebergSource:
         sub = path[1:]
         if len(sub) < 2:
             return None
-        if self._ask(lambda: self.catalog.table_exists(sub)):
-            found: tuple[str, ...] | None = sub
-        else:
-            found = self._find_ignoring_case(sub)
+        try:
+            found = sub if self._ask(lambda: self.catalog.table_exists(sub)) else self._find_ignoring_case(sub)
+        except ValidationError:  # what the catalog does not take as a name is the name of no table
+            return None
         if found is not None:
             with self._guard:
                 self._known[names.key(path)] = found

@@ -218,6 +218,13 @@ def test_iceberg_tables_are_found_when_asked_for(client: Client, lake: str) -> N
         client.run(f"create table {lake}.orders as select 3 as id")
 
 
+def test_a_name_that_the_catalog_does_not_take_is_named_and_is_no_outage(client: Client, lake: str) -> None:
+    with pytest.raises(JobError, match=r"not found"):
+        client.rows(f'select * from {lake}."with.dots"')
+    with pytest.raises(JobError, match=r"with\.dots\] cannot be created: .*invalid table name"):
+        client.run(f'create table {lake}."with.dots" as select 1 as a')
+
+
 def test_tables_made_or_dropped_by_others_are_seen(client: Client, lake: str, object_store: ObjectStore) -> None:
     from pyiceberg.catalog import load_catalog
     from pyiceberg.schema import Schema

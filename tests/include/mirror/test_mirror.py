@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 
 from include.mirror import lag
-from include.mirror.copying import PART
 from include.mirror.errors import MirrorError
+from include.mirror.transfers import PART
 from include.objects import ListingError, listing
 from include.retention.services import s3_client
 from tests.include.mirror.conftest import Site

@@ -28,14 +28,15 @@ if TYPE_CHECKING:
 
 TABLES = ("nation", "region", "part", "supplier", "partsupp", "customer", "orders", "lineitem")
 Ask = Callable[[str], list[dict[str, Any]]]
-# Of the published answer set at scale factor 1, values that are known by heart: query, row, column -> value.
+# Of the published answer set at scale factor 1: query, row, column -> value.
 PUBLISHED: tuple[tuple[int, int, str, str], ...] = (
     (1, 0, "sum_qty", "37734107.00"),
     (1, 0, "sum_base_price", "56586554400.73"),
     (1, 0, "sum_disc_price", "53758257134.8700"),
     (1, 0, "sum_charge", "55909065222.827692"),
     (1, 0, "count_order", "1478493"),
-    (1, 3, "sum_qty", "74476040.00"),
+    (1, 2, "sum_qty", "74476040.00"),
+    (1, 3, "sum_qty", "37719753.00"),
     (3, 0, "l_orderkey", "2456423"),
     (3, 0, "revenue", "406181.0111"),
     (4, 0, "order_count", "10594"),

@@ -110,7 +110,17 @@ NOT_APPLICABLE: dict[str, str] = {
     **dict.fromkeys(("BaseSeedSpecificFormats", "BaseStoreTestFailuresLimit"), CATALOG_NAMES),
     **dict.fromkeys(("BaseCachingUppercaseModel", "BaseSimpleCopyUppercase"), CATALOG_NAMES),
     "BaseStoreTestFailures": SCHEMA_FOLDER,
-    "BasePrePostRunHooks": "the suite runs a file of SQL, data/seed_run.sql, which its package does not have",
+    **dict.fromkeys(
+        (
+            "BasePrePostRunHooks",
+            "BasePrePostModelHooks",
+            "BaseHookRefs",
+            "BasePrePostModelHooksInConfig",
+            "BasePrePostModelHooksInConfigWithCount",
+            "BasePrePostModelHooksInConfigKwargs",
+        ),
+        "the suite runs a file of SQL that its package does not have, and its hooks name a table without a database",
+    ),
     "BaseChangeRelationTypeValidator": "dbt-dremio refuses to change a table of the object store into a view",
     "BaseTestEmptySeed": "dbt-dremio writes VALUES without a row for a seed that has none",
     **dict.fromkeys(

@@ -154,11 +154,11 @@ class Now:
 
 
 class Samples:
-    """The suite's rows without a zone; its clock stands at two in the morning of the first of January 2025."""
+    """The suite's rows without a zone; its clock stands at two in the morning of the third of January 2025."""
 
     @pytest.fixture(scope="class")
     def input_model_sql(self) -> str:
-        times = ("2024-12-30 01:25:00", "2024-12-31 12:25:00", "2025-01-01 01:25:00")
+        times = ("2025-01-01 01:25:00", "2025-01-02 12:25:00", "2025-01-03 01:25:00")
         rows = (f"select {number} as id, cast('{at}' as timestamp) as event_time" for number, at in enumerate(times, 1))
         return "{{ config(materialized='table', event_time='event_time') }} " + " union all ".join(rows)
 

@@ -17,8 +17,10 @@ from pyiceberg.exceptions import (
     NoSuchNamespaceError,
     NoSuchTableError,
     RESTError,
+    ServerError,
 )
 from pyiceberg.io.pyarrow import schema_to_pyarrow
+from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_exponential
 
 from embedded.sql.catalog import names
 from embedded.sql.catalog.entities import Entity
@@ -30,6 +32,11 @@ from embedded.sql.errors import NotFound, ResourceError, SqlError, ValidationErr
 T = TypeVar("T")
 
 _TRUST = 30.0  # seconds for which columns are believed when only others could have changed them
+
+# SeaweedFS answers 500 for a namespace that another statement is just making.
+_AGAIN = Retrying(
+    retry=retry_if_exception_type(ServerError), stop=stop_after_attempt(4), wait=wait_exponential(0.05), reraise=True
+)
 
 
 class IcebergSource:
@@ -82,7 +89,7 @@ class IcebergSource:
     def _ask(self, call: Callable[[], T]) -> T:
         """Run a call to the catalog; whatever goes wrong on the way names the source."""
         try:
-            return call()
+            return _AGAIN(call)
         except (NoSuchTableError, NoSuchNamespaceError, NamespaceAlreadyExistsError, NamespaceNotEmptyError):
             raise
         except BadRequestError as error:  # a name that this catalog does not take

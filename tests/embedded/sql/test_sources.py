@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
@@ -216,6 +217,12 @@ def test_iceberg_tables_are_found_when_asked_for(client: Client, lake: str) -> N
     assert client.entity("lake", namespace, "orders")["id"] != table["id"]
     with pytest.raises(JobError, match="already exists"):
         client.run(f"create table {lake}.orders as select 3 as id")
+
+
+def test_several_statements_may_make_a_folder_at_once(client: Client, lake: str) -> None:
+    for number in range(5):
+        with ThreadPoolExecutor(4) as pool:
+            list(pool.map(client.run, [f"create table {lake}_{number}.t{n} as select {n} as a" for n in range(4)]))
 
 
 def test_a_name_that_the_catalog_does_not_take_is_named_and_is_no_outage(client: Client, lake: str) -> None:

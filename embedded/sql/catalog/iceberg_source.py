@@ -151,9 +151,10 @@ class IcebergSource:
         if len(sub) < 2:
             return None
         try:
-            found = sub if self._ask(lambda: self.catalog.table_exists(sub)) else self._find_ignoring_case(sub)
-        except ValidationError:  # what the catalog does not take as a name is the name of no table
-            return None
+            exists = self._ask(lambda: self.catalog.table_exists(sub))
+        except ValidationError:  # spelled as the catalog takes no name, it may still be a table's in other case
+            exists = False
+        found = sub if exists else self._find_ignoring_case(sub)
         if found is not None:
             with self._guard:
                 self._known[names.key(path)] = found

@@ -306,7 +306,7 @@ _PATTERNS: tuple[tuple[re.Pattern[str], type[SqlError], str], ...] = (
         ValidationError,
         "Expression '{0}' is not being grouped",
     ),
-    (re.compile(r"HTTP Error: .*?s3:/?/?([^'\" ]*).*\b404\b"), FileGoneError, "Failed to read file s3://{0}"),
+    (re.compile(r"HTTP Error: .*?s3:/?/?([^'\" ]*)['\" ].*\b404\b"), FileGoneError, "Failed to read file s3://{0}"),
     (re.compile(r"HTTP Error: .*?s3:/?/?([^'\" ]*)"), DataReadError, "Failed to read file s3://{0}"),
 )
 _KINDS: tuple[tuple[type[Exception], type[SqlError]], ...] = (

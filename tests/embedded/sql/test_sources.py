@@ -247,6 +247,7 @@ def test_tables_made_or_dropped_by_others_are_seen(client: Client, lake: str, ob
     )
     name = (lake.split(".")[1], "foreign_table")
     catalog.create_table(name, Schema(NestedField(1, "id", LongType())))
+    assert client.rows(f"select * from {lake}.FOREIGN_TABLE") == []
     assert client.rows(f"select * from {lake}.foreign_table") == []
     table = client.entity("lake", *name)
     catalog.drop_table(name)

@@ -78,26 +78,20 @@ def test_a_bucket_that_is_gone_deletes_nothing(site: Site) -> None:
     assert set(site.copies()) == {"a"}
 
 
-def test_a_copy_that_rots_is_found_and_made_again(site: Site) -> None:
+@pytest.mark.parametrize(
+    ("harm", "says"),
+    [
+        (lambda offsite, place: offsite.put_object(**place, Body=b"evil"), "damaged"),
+        (lambda offsite, place: offsite.delete_object(**place), "gone"),
+    ],
+)
+def test_a_copy_that_rots_or_is_gone_is_found_and_made_again(site: Site, harm: Any, says: str) -> None:
     site.put("a", b"good")
     site.run()
-    place = {"Bucket": site.mirror.bucket, "Key": f"current/{site.bucket}/a"}
-    site.sites.offsite.put_object(**place, Body=b"evil")
+    harm(site.sites.offsite, {"Bucket": site.mirror.bucket, "Key": f"current/{site.bucket}/a"})
     with site.sites.ledger() as conn:
         conn.execute("update lakehouse.mirror_objects set verified_at = verified_at - interval '16 days'")
-    with pytest.raises(MirrorError, match=f"the copy of s3://{site.bucket}/a is damaged"):
-        site.run()
-    assert site.run().copied == 1
-    assert site.copies() == {"a": b"good"}
-
-
-def test_a_copy_that_is_gone_is_found_and_made_again(site: Site) -> None:
-    site.put("a", b"good")
-    site.run()
-    site.sites.offsite.delete_object(Bucket=site.mirror.bucket, Key=f"current/{site.bucket}/a")
-    with site.sites.ledger() as conn:
-        conn.execute("update lakehouse.mirror_objects set verified_at = verified_at - interval '16 days'")
-    with pytest.raises(MirrorError, match=f"the copy of s3://{site.bucket}/a is gone"):
+    with pytest.raises(MirrorError, match=f"the copy of s3://{site.bucket}/a is {says}"):
         site.run()
     assert site.run().copied == 1
     assert site.copies() == {"a": b"good"}

@@ -113,12 +113,16 @@ class Job:
             self.check()
             raise translate_error(error) from None
 
-    def reader(self, sql: str, rows: int) -> tuple[pa.RecordBatchReader, set[int]]:
-        """Batches of `rows` rows, computed as they are read, and which columns are HUGEINT. Close the reader."""
+    def reader(self, sql: str, rows: Callable[[int], int]) -> tuple[pa.RecordBatchReader, set[int]]:
+        """Batches computed as they are read, and which columns are HUGEINT. Close the reader.
+
+        `rows`: how many of them a batch has, by its number of columns.
+        """
         result = self.execute(sql)
-        wide = {i for i, column in enumerate(result.description or []) if str(column[1]) in _WIDE}
+        columns = result.description or []
+        wide = {i for i, column in enumerate(columns) if str(column[1]) in _WIDE}
         try:
-            return result.to_arrow_reader(rows), wide
+            return result.to_arrow_reader(rows(len(columns))), wide
         except duckdb.Error as error:
             self.check()
             raise translate_error(error) from None

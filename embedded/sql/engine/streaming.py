@@ -16,7 +16,8 @@ from embedded.sql.engine.datatypes import normalise
 from embedded.sql.engine.results import cast_column
 from embedded.sql.errors import DataReadError, SqlError
 
-ROWS = 8192  # of a batch; DuckDB makes them from vectors of 2,048 rows
+ROWS = 65_536  # of a batch at most: a message has a fixed cost
+CELLS = 8 * ROWS  # so that a batch of many columns is no larger
 BYTES = 4_000_000  # of a message; ADBC's Flight SQL driver refuses messages above 16 MiB by default
 
 # DuckDB's errors come through Arrow's C interface as text only: "Conversion Error: ...".
@@ -74,7 +75,7 @@ def from_table(table: pa.Table, job: Job) -> Rows:
 
 def from_query(sql: str, job: Job, resources: ExitStack, rename: Callable[[Sequence[str]], Sequence[str]]) -> Rows:
     """The rows of generated SQL, computed while they are read; `rename` makes the names of its columns."""
-    reader, wide = job.reader(sql, ROWS)
+    reader, wide = job.reader(sql, lambda columns: max(1, min(ROWS, CELLS // max(1, columns))))
     resources.callback(reader.close)
     types = [pa.int64() if i in wide else normalise(f.type) for i, f in enumerate(reader.schema)]
     names = rename(reader.schema.names)

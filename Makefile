@@ -152,6 +152,11 @@ soak: setup ## Random histories against the real lanes, with kills (SEEDS=200, f
 soak-sql: $(VENVS)/embedded/.installed ## Mixed load on the SQL server with kill -9 every minute (MINUTES=60)
 	SOAK_MINUTES=$(MINUTES) $(EMBEDDED)/python -m pytest tests/embedded/sql/test_soak.py -s $(PYTEST_ARGS)
 
+.PHONY: soak-outage
+soak-outage: setup ## A day of a silent source's syncs, and a reader that is away for an hour under traffic
+	LAKEHOUSE_SILENT_SYNCS=1440 LAKEHOUSE_AWAY_SECONDS=3600 \
+		$(EMBEDDED)/python -m pytest tests/embedded/replication/test_outage.py -s $(PYTEST_ARGS)
+
 .PHONY: soak-backfill
 soak-backfill: setup ## Backfill DAYS past days (31) twice through Airflow: gold must stay as it is
 	LAKEHOUSE_TEST_BACKFILL_DAYS=$(or $(DAYS),31) $(EMBEDDED)/python -m pytest tests/e2e/test_batch.py \

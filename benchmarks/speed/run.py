@@ -95,6 +95,10 @@ def _milliseconds(text: str) -> int:
 
 def measure(endpoints: Endpoints, rate: float, seconds: float) -> dict[str, Any]:
     dsn, probes, reader = endpoints.source.dsn("retail"), Probes(), Reader(endpoints)
+    status = reader.rows("SELECT mode, reason FROM lakehouse.serving.serving_status WHERE entity = 'orders'")
+    if not status or status[0]["mode"] == "batch":
+        why = status[0]["reason"] if status else "there is no serving view"
+        raise SystemExit(f"the lanes are not united ({why}): turn retail_speed on and run retail_batch after it")
     traffic = Traffic(dsn, rate=rate)
     thread = threading.Thread(target=traffic.run, args=[seconds], daemon=True)
     with psycopg.connect(dsn, autocommit=True) as session:

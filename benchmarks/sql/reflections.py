@@ -16,10 +16,10 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path as Folder
 from statistics import median
 
-PROJECT = Path(__file__).resolve().parents[2]
+PROJECT = Folder(__file__).resolve().parents[2]
 sys.path.insert(0, str(PROJECT))
 
 from embedded.credentials import Secrets  # noqa: E402
@@ -27,7 +27,7 @@ from embedded.home import Home  # noqa: E402
 from embedded.object_store import NAME, PORT_NAMES, PORT_OFFSETS, object_store  # noqa: E402
 from embedded.ports import assign  # noqa: E402
 from embedded.programs import Child  # noqa: E402
-from embedded.sql.datasets import Materialization, S3Access  # noqa: E402
+from embedded.sql.datasets import Dataset, IcebergTable, Materialization, Path, S3Access  # noqa: E402
 from embedded.sql.engine import Engine  # noqa: E402
 from tests.embedded.sql.engine import star  # noqa: E402
 from tests.embedded.sql.engine.conftest import Bench, MemoryCatalog, rest_catalog  # noqa: E402
@@ -42,6 +42,16 @@ QUERIES = {
     "distinct values": "SELECT DISTINCT channel FROM $ns.sales",
     "totals": "SELECT SUM(amount) AS s, COUNT(*) AS n, MAX(sold_on) AS last FROM $ns.sales",
 }
+
+
+class Knowing(MemoryCatalog):
+    """Asks the Iceberg catalog once whether a table exists, as the server's sources do; planning loads it each time."""
+
+    def resolve(self, path: Path, context: Path) -> Dataset:
+        found = super().resolve(path, context)
+        if isinstance(found, IcebergTable):
+            self.add(found)
+        return found
 
 
 @dataclass
@@ -64,7 +74,7 @@ def measure(bench: Bench, sql: str, repeat: int) -> Cost:
 
 
 def stand(stack: ExitStack) -> Bench:
-    folder = Path(tempfile.mkdtemp(prefix="lakehouse-bench-"))
+    folder = Folder(tempfile.mkdtemp(prefix="lakehouse-bench-"))
     folder.chmod(0o711)
     stack.callback(shutil.rmtree, folder, ignore_errors=True)
     home = Home(folder / "home")
@@ -77,7 +87,7 @@ def stand(stack: ExitStack) -> Bench:
     stack.callback(store.remove_sockets)
     store.provision()
     access = S3Access(store.endpoint.removeprefix("http://"), store.access_key, store.secret_key)
-    catalog = MemoryCatalog(rest_catalog(store), access)
+    catalog = Knowing(rest_catalog(store), access)
     engine = Engine(catalog, scratch=folder / "scratch", memory_limit="2000MB", threads=2)
     stack.callback(engine.close)
     return Bench(engine, catalog, "bench")

@@ -12,6 +12,9 @@ from typing import Any
 
 import jinja2
 import pytest
+from dbt.adapters.dremio.impl import DremioAdapter
+
+from tests.conformance.by_hand import run_by_hand
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -38,6 +41,14 @@ def _by_text(method: Any) -> Any:
         return known[key]
 
     return once
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _words_of_dremio() -> Iterator[None]:
+    patch = pytest.MonkeyPatch()
+    patch.setattr(DremioAdapter, "run_sql_for_tests", run_by_hand)
+    yield
+    patch.undo()
 
 
 @pytest.fixture(scope="class")

@@ -16,8 +16,8 @@ from tests.embedded.replication.capture import Capture, capturing, stream
 from tests.embedded.replication.harness import Server, new_database, new_source
 from tests.embedded.replication.test_cdc_recovery import own_source
 
-SYNCS = int(os.environ.get("LAKEHOUSE_SILENT_SYNCS", "12"))  # a day has 1,440, one a minute
-AWAY = float(os.environ.get("LAKEHOUSE_AWAY_SECONDS", "6"))
+SYNCS = int(os.environ.get("LAKEHOUSE_SILENT_SYNCS", "6"))  # a day has 1,440, one a minute
+AWAY = float(os.environ.get("LAKEHOUSE_AWAY_SECONDS", "4"))
 TRANSACTIONS = 40  # a second, of five changes each
 SEGMENT = 16 << 20  # of the source's log
 HOUR = 3600
@@ -90,7 +90,11 @@ def _traffic(shipped: Capture, seconds: float) -> int:
         number += 1
         new = 999 + 2 * number
         with shipped.source.db.transaction():
-            run("insert into shop.orders select i, repeat('n', 100) from generate_series(%s::bigint, %s) i", new, new + 1)
+            run(
+                "insert into shop.orders select i, repeat('n', 100) from generate_series(%s::bigint, %s) i",
+                new,
+                new + 1,
+            )
             run("update shop.orders set note = %s where id in (%s, %s)", f"{number} {'u' * 90}", new, new - 1)
             run("delete from shop.orders where id = %s", number)
     return number * 5

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import signal
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from getpass import getuser
 from pathlib import Path
 from typing import Annotated
 
 import psycopg
 import typer
 
+from include import ledger, upkeep
 from include.backup import catalogue, create, programs, restore, sets, settings
 from include.backup import manifest as manifests
 from include.backup.archiver import Archiver
@@ -24,17 +28,53 @@ from include.backup.sealed import Key
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
 
 
-def _tell(note: Callable[[catalogue.Connection], None]) -> None:
-    """Tells the ledger, where connection `lakehouse` exists. A set counts without: the ledger may be what is lost."""
+LEASE_SECONDS = 30  # of a command: what is killed blocks the next one no longer than that
+
+log = logging.getLogger(__name__)
+
+
+def _ledger() -> Callable[[], catalogue.Connection] | None:
+    """Connects to the ledger, where connection `lakehouse` exists."""
     login = settings.connection("lakehouse")
     if login is None:
-        return
+        return None
     dsn = settings.Instance("lakehouse", login).dsn(login.schema or "lakehouse")
+    return lambda: psycopg.connect(dsn, row_factory=psycopg.rows.dict_row)
+
+
+def _tell(note: Callable[[catalogue.Connection], None]) -> None:
+    """Tells the ledger, where there is one. A set counts without: the ledger may be what is lost."""
+    connect = _ledger()
+    if connect is None:
+        return
     try:
-        with psycopg.connect(dsn, row_factory=psycopg.rows.dict_row) as conn:
+        with connect() as conn:
             note(conn)
     except psycopg.Error as error:
-        logging.getLogger(__name__).warning("the ledger was not told: %s", str(error).strip().splitlines()[0])
+        log.warning("the ledger was not told: %s", str(error).strip().splitlines()[0])
+
+
+@contextmanager
+def _turn() -> Iterator[None]:
+    """Backup, drill, restore and retention never run together; without a ledger nobody can be asked.
+
+    Raises LeaseHeldError, which says who is at work and until when.
+    """
+    connect = _ledger()
+    if connect is None:
+        yield
+        return
+    try:
+        held = upkeep.Turn(connect, f"command line/{getuser()}/{os.getpid()}", LEASE_SECONDS)
+    except psycopg.Error as error:
+        log.warning("the ledger was not asked whose turn it is: %s", str(error).strip().splitlines()[0])
+        yield
+        return
+    try:
+        yield
+    finally:
+        with suppress(psycopg.Error):  # a restore may have replaced it; the lease runs out
+            held.end()
 
 
 @app.command("create")
@@ -44,9 +84,10 @@ def make(
 ) -> None:
     """Make a set; goes on with one that was begun in the last day and not completed."""
     backup, found = settings.load(), programs.find()
-    chosen = set_id or sets.unfinished(backup.store, backup.key) or sets.new_id()
-    manifest = create.run(backup, found, chosen, full=full)
-    _tell(lambda conn: catalogue.completed(conn, manifest))
+    with _turn():
+        chosen = set_id or sets.unfinished(backup.store, backup.key) or sets.new_id()
+        manifest = create.run(backup, found, chosen, full=full)
+        _tell(lambda conn: catalogue.completed(conn, manifest))
     print(f"{manifest.set_id}: {manifest.kind}, {manifest.bytes / 1e6:.1f} MB, {len(manifest.parts)} parts")
     for name, reason in manifest.body["skipped"].items():
         print(f"  without {name}: {reason}")
@@ -83,8 +124,9 @@ def drill(set_id: Annotated[str, typer.Argument(help="Default: the newest")] = "
     known = manifests.complete(backup.store)
     if not known:
         raise BackupError("there is no complete set: `python -m include.backup create`")
-    report = Drill(backup, found).run(set_id or known[-1])
-    _tell(lambda conn: catalogue.drilled(conn, report))
+    with _turn():
+        report = Drill(backup, found).run(set_id or known[-1])
+        _tell(lambda conn: catalogue.drilled(conn, report))
     print(json.dumps(report.__dict__, indent=2, default=str))
     if not report.passed:
         raise typer.Exit(1)
@@ -110,7 +152,8 @@ def plan_(
 @app.command("restore")
 def restore_(plan_id: str, word: Annotated[str, typer.Option(help="The word that the plan names")] = "") -> None:
     """Carry out a plan; run again what was interrupted."""
-    print(json.dumps(restore.apply(settings.load(), programs.find(), plan_id, word)))
+    with _turn():
+        print(json.dumps(restore.apply(settings.load(), programs.find(), plan_id, word)))
 
 
 @app.command()
@@ -144,7 +187,7 @@ def key() -> None:
 def main() -> None:
     try:
         app()
-    except BackupError as error:
+    except (BackupError, ledger.LedgerError) as error:
         raise SystemExit(f"{type(error).__name__}: {error}") from None
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 import signal
 from collections.abc import Iterator
@@ -12,6 +13,7 @@ import psutil
 import psycopg
 import pytest
 
+from include import ledger, upkeep
 from include.backup import create, databases, sets
 from include.backup import manifest as manifests
 from include.backup.programs import Programs
@@ -80,6 +82,29 @@ def test_a_killed_backup_ends_complete(archived: Backup, secret: str, declared: 
 @pytest.mark.parametrize("point", BACKUP)
 def test_a_backup_killed_anywhere_ends_complete(archived: Backup, secret: str, declared: Path, point: str) -> None:
     killed_backup_ends_complete(archived, Command(archived, secret), declared, point)
+
+
+def test_a_command_beside_other_upkeep_begins_nothing(
+    conn: ledger.Connection, platform_postgres: Any, archived: Backup, secret: str, declared: Path
+) -> None:
+    dsn = platform_postgres.dsn("lakehouse", "lakehouse")
+    found = psycopg.conninfo.conninfo_to_dict(dsn)
+    names = {"host": "host", "port": "port", "schema": "dbname", "login": "user", "password": "password"}
+    login = {theirs: found[ours] for theirs, ours in names.items() if ours in found}
+    command = Command(archived, secret, AIRFLOW_CONN_LAKEHOUSE=json.dumps(login | {"port": int(login["port"])}))
+    before = archived.store.folders("sets/")
+    ledger.hold_lease(conn, upkeep.LEASE, "retention", 600)
+    conn.commit()
+    refused = command.run(declared, "create")
+    assert refused.returncode == 1
+    assert "'upkeep' is held by retention until" in refused.stderr
+    assert archived.store.folders("sets/") == before
+    ledger.release_lease(conn, upkeep.LEASE, "retention")
+    conn.commit()
+    done = command.run(declared, "create")
+    assert done.returncode == 0, done.stderr
+    assert conn.execute("select count(*) as complete from lakehouse.backup_sets").fetchone() == {"complete": 1}
+    ledger.hold_lease(conn, upkeep.LEASE, "retention", 600)  # the command has let go of it
 
 
 def plan(command: Command, declared: Path, *arguments: str) -> str:

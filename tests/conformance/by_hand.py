@@ -28,13 +28,13 @@ def _rows(results: dict[str, Any]) -> Any:
 
 
 def in_dremio(sql: str, database: str) -> list[str]:
-    """The statements one by one; names of tables get the database, for Dremio has no default one."""
+    """The statements one by one; names of tables in a schema of dbt's get the database: Dremio has no default one."""
     return [_written(tree, database) for tree in sqlglot.parse(sql, read="postgres") if tree is not None]
 
 
 def _written(tree: exp.Expr, database: str) -> str:
     for table in tree.find_all(exp.Table):
-        if table.db and not table.catalog:
+        if table.db and not table.catalog and table.db.lower() != "information_schema":
             table.set("catalog", exp.to_identifier(database, quoted=True))
     for constraint in list(tree.find_all(exp.ColumnConstraint)):
         if isinstance(constraint.kind, exp.DefaultColumnConstraint) and isinstance(constraint.kind.this, exp.Null):

@@ -91,7 +91,7 @@ def test_a_command_beside_other_upkeep_begins_nothing(
     found = psycopg.conninfo.conninfo_to_dict(dsn)
     names = {"host": "host", "port": "port", "schema": "dbname", "login": "user", "password": "password"}
     login = {theirs: found[ours] for theirs, ours in names.items() if ours in found}
-    command = Command(archived, secret, AIRFLOW_CONN_LAKEHOUSE=json.dumps(login | {"port": int(login["port"])}))
+    command = Command(archived, secret, AIRFLOW_CONN_LAKEHOUSE=json.dumps(login | {"port": int(str(login["port"]))}))
     before = archived.store.folders("sets/")
     ledger.hold_lease(conn, upkeep.LEASE, "retention", 600)
     conn.commit()

@@ -35,13 +35,15 @@ def shipped(platform_postgres: Any, tmp_path_factory: pytest.TempPathFactory) ->
         new_database(platform_postgres.superuser_dsn) as url,
     ):
         replication = Server(state, tmp_path_factory.mktemp("server") / "server.log").start()
-        with capturing(replication, source, url) as capture:
-            source.run("create table shop.orders (id bigint primary key, note varchar(300))")
-            source.run("insert into shop.orders select i, repeat('x', 100) from generate_series(1, 1000) i")
-            capture.publish("orders")
-            capture.connect(stream("orders"))
-            capture.sync()
-            yield capture
+        try:
+            with capturing(replication, source, url) as capture:
+                source.run("create table shop.orders (id bigint primary key, note varchar(300))")
+                source.run("insert into shop.orders select i, repeat('x', 100) from generate_series(1, 1000) i")
+                capture.publish("orders")
+                capture.connect(stream("orders"))
+                capture.sync()
+                yield capture
+        finally:
             replication.stop()
 
 

@@ -223,16 +223,23 @@ def test_an_idle_source_moves_the_slot_on(shop: Capture) -> None:
 @pytest.mark.faults
 def test_a_slot_that_the_source_threw_away(platform_postgres: Any, tmp_path_factory: pytest.TempPathFactory) -> None:
     """A source with hardly any room for slots: it drops the slot of a reader that stays away, and that is said."""
+    with own_stand(platform_postgres, tmp_path_factory, max_slot_wal_keep_size="1MB") as capture:
+        _lose_and_rebuild(capture)
+
+
+@contextmanager
+def own_stand(platform_postgres: Any, tmp_path_factory: pytest.TempPathFactory, **settings: str) -> Iterator[Capture]:
+    """A source server of its own, as the platform starts it but for `settings`, and a server that captures it."""
     with (
-        own_source(tmp_path_factory.mktemp("source"), max_slot_wal_keep_size="1MB") as tight,
-        new_source(tight.superuser_dsn, "127.0.0.1", tight.port) as source,
+        own_source(tmp_path_factory.mktemp("source"), **settings) as made,
+        new_source(made.superuser_dsn, "127.0.0.1", made.port) as source,
         new_database(platform_postgres.superuser_dsn) as state,
         new_database(platform_postgres.superuser_dsn) as url,
     ):
         server = Server(state, tmp_path_factory.mktemp("server") / "server.log").start()
         try:
             with capturing(server, source, url) as capture:
-                _lose_and_rebuild(capture)
+                yield capture
         finally:
             server.stop()
 

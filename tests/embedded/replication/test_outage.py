@@ -12,9 +12,8 @@ from typing import Any
 
 import pytest
 
-from tests.embedded.replication.capture import Capture, capturing, stream
-from tests.embedded.replication.harness import Server, new_database, new_source
-from tests.embedded.replication.test_cdc_recovery import own_source
+from tests.embedded.replication.capture import Capture, stream
+from tests.embedded.replication.test_cdc_recovery import own_stand
 
 SYNCS = int(os.environ.get("LAKEHOUSE_SILENT_SYNCS", "6"))  # a day has 1,440, one a minute
 AWAY = float(os.environ.get("LAKEHOUSE_AWAY_SECONDS", "4"))
@@ -28,23 +27,14 @@ pytestmark = pytest.mark.timeout(600 + SYNCS + int(AWAY) * 2)
 @pytest.fixture
 def shipped(platform_postgres: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Capture]:
     """A captured table on a source with the settings that the platform gives it."""
-    with (
-        own_source(tmp_path_factory.mktemp("source")) as server,
-        new_source(server.superuser_dsn, "127.0.0.1", server.port) as source,
-        new_database(platform_postgres.superuser_dsn) as state,
-        new_database(platform_postgres.superuser_dsn) as url,
-    ):
-        replication = Server(state, tmp_path_factory.mktemp("server") / "server.log").start()
-        try:
-            with capturing(replication, source, url) as capture:
-                source.run("create table shop.orders (id bigint primary key, note varchar(300))")
-                source.run("insert into shop.orders select i, repeat('x', 100) from generate_series(1, 1000) i")
-                capture.publish("orders")
-                capture.connect(stream("orders"))
-                capture.sync()
-                yield capture
-        finally:
-            replication.stop()
+    with own_stand(platform_postgres, tmp_path_factory) as capture:
+        run = capture.source.run
+        run("create table shop.orders (id bigint primary key, note varchar(300))")
+        run("insert into shop.orders select i, repeat('x', 100) from generate_series(1, 1000) i")
+        capture.publish("orders")
+        capture.connect(stream("orders"))
+        capture.sync()
+        yield capture
 
 
 def test_a_day_of_silence_holds_no_log_back(shipped: Capture) -> None:

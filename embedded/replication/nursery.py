@@ -236,6 +236,7 @@ def main(arguments: list[str]) -> int:
     import_module("embedded.replication.worker")  # with all that it needs, before the first fork
     # The first array that is made of Python's values makes Arrow import pandas: 0.4 s of CPU.
     import_module("embedded.replication.records").Records([], (), 0, 0)
+    import_module("embedded.replication.s3.client").preload()
     gc.collect()
     gc.freeze()  # what is loaded stays shared: no collection of a worker touches it
     with suppress(BrokenPipeError, ConnectionResetError):

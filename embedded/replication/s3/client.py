@@ -39,6 +39,11 @@ def client(destination: S3Destination) -> Any:
     )
 
 
+def preload() -> None:
+    """Read botocore's description of S3, which its default session keeps: a fork need not read it again."""
+    boto3.client("s3", region_name="us-east-1", aws_access_key_id="-", aws_secret_access_key="-", config=_CONFIG)
+
+
 def error_code(error: ClientError) -> str:
     return str(error.response.get("Error", {}).get("Code", ""))
 

@@ -27,13 +27,17 @@ class Position:
 
 @dataclass(frozen=True)
 class Pin:
-    """What the published silver of an entity contains. `mode` is unified or batch."""
+    """What the published silver of an entity contains. `mode` is unified or batch.
+
+    read: the source's LSN after the sync `job`; in mode batch cursor rows up to there are in silver.
+    """
 
     watermark: int
     epoch: int
     job: int
     snapshot_id: int
     mode: str
+    read: int
 
 
 @dataclass(frozen=True)
@@ -51,7 +55,7 @@ class Fold:
 
     mode: unified (silver becomes exact at `before`) or batch (cursor rows only; deletes are unknown).
     watermark: the log up to here is in the pinned silver. `after`: the log up to here goes to bronze.
-    job: cursor syncs up to here count as folded. extra: columns of the log that no model declares.
+    job: cursor syncs up to here count as folded. read: the source's LSN after them. extra: columns of the log that no model declares.
     """
 
     stream: str
@@ -62,6 +66,7 @@ class Fold:
     epoch: int
     from_job: int
     job: int
+    read: int = 0
     applied_job: int = 0
     pinned_snapshot: int | None = None
     reason: str = ""
@@ -76,23 +81,32 @@ class Fold:
 def decide(stream: str, read: Read | None, log: Position | None, pin: Pin | None, waited: str) -> Fold:
     """One entity's fold. `read` None: a backfill, which moves nothing. `waited`: why S did not come, "" when it did.
 
-    Raises FoldError when the log's position fell behind the watermark within one epoch.
+    Raises FoldError when the log or the source fell behind what was published of the same epoch.
     """
     base: dict[str, Any] = {
         "stream": stream,
         "from_job": pin.job if pin else 0,
         "job": max(pin.job if pin else 0, read.job if read else 0),
+        "read": read.after if read else (pin.read if pin else 0),
         "pinned_snapshot": pin.snapshot_id if pin else None,
     }
+    same = pin is not None and log is not None and pin.epoch == log.epoch
+    if same and read is not None and pin is not None and read.job < pin.job:
+        # A run of before that somebody repeats: all that it would fold is published.
+        base["read"] = pin.read
+        return _unmoved(base, None, pin, "a newer run was published")
     if read is None or log is None or waited:
         return _unmoved(base, read, pin, waited)
     # Below its newest snapshot the log may have a gap: no position there can be exact.
     before = max(read.before, log.snapshot)
+    if same and pin is not None:
+        _check_not_set_back(stream, read, pin)
+        # Nor one below what the cursor rows of a publication in mode batch may contain.
+        before = max(before, pin.read if pin.mode == "batch" else 0)
     after = max(read.after, before)
-    same = pin is not None and pin.epoch == log.epoch
     # Another epoch begins with a truncation of every stream: all of it is folded.
     watermark = pin.watermark if pin is not None and same else 0
-    if log.applied < after or before < watermark:
+    if log.applied < after:
         raise FoldError(
             f"{stream}: the log is complete to {log.applied}, the run needs {after}, silver stands at {watermark} of "
             f"epoch {log.epoch}. If the source was restored, it needs a new CDC snapshot."
@@ -106,6 +120,15 @@ def decide(stream: str, read: Read | None, log: Position | None, pin: Pin | None
         applied_job=log.job_id,
         **base,
     )
+
+
+def _check_not_set_back(stream: str, read: Read, pin: Pin) -> None:
+    if read.after < read.before or read.before < pin.watermark or read.after < pin.read:
+        raise FoldError(
+            f"{stream}: the source stood at {max(pin.watermark, pin.read, read.before)} before, and at {read.before} to "
+            f"{read.after} in this run: it was set back, by a restore perhaps. It needs a new CDC snapshot: "
+            "docs/runbooks/speed.md."
+        )
 
 
 def _unmoved(base: dict[str, Any], read: Read | None, pin: Pin | None, waited: str) -> Fold:

@@ -39,10 +39,13 @@ def position(conn: Connection, connection: str) -> Position | None:
 
 
 def note_source(conn: Connection, connection: str, lsn: int) -> None:
-    """Remembers where the source stood: what the applied LSN is compared with to tell the lag."""
+    """Remembers where the source stood: what the applied LSN is compared with to tell the lag.
+
+    A restored source stands further back than it did, and is believed.
+    """
     conn.execute(
         "insert into lakehouse.source_positions as p (connection, lsn) values (%s, %s) on conflict (connection) "
-        "do update set lsn = excluded.lsn, read_at = clock_timestamp() where p.lsn <= excluded.lsn",
+        "do update set lsn = excluded.lsn, read_at = clock_timestamp()",
         [connection, lsn],
     )
 
@@ -50,7 +53,8 @@ def note_source(conn: Connection, connection: str, lsn: int) -> None:
 def pins(conn: Connection, pipeline: str) -> dict[str, Pin]:
     """What each published entity contains, by stream."""
     rows = conn.execute(
-        "select w.entity, w.watermark, w.epoch, w.folded_job, w.snapshot_id, m.mode from lakehouse.watermarks as w "
+        "select w.entity, w.watermark, w.epoch, w.folded_job, w.snapshot_id, w.read_lsn, m.mode "
+        "from lakehouse.watermarks as w "
         "join lakehouse.serving_mode as m on m.entity = w.entity where w.pipeline = %s",
         [pipeline],
     )
@@ -61,6 +65,7 @@ def pins(conn: Connection, pipeline: str) -> dict[str, Pin]:
             r["folded_job"],
             r["snapshot_id"],
             "batch" if r["mode"] == "batch" else "unified",
+            r["read_lsn"],
         )
         for r in rows
     }
@@ -167,6 +172,7 @@ def record(conn: Connection, pipeline: Pipeline, fold: Fold, snapshot_id: int, d
         "watermark": fold.published_watermark,
         "epoch": fold.epoch,
         "job": fold.job,
+        "read": fold.read,
         "snapshot": snapshot_id,
         "run": dag_run,
         "mode": fold.mode,
@@ -175,11 +181,13 @@ def record(conn: Connection, pipeline: Pipeline, fold: Fold, snapshot_id: int, d
     }
     conn.execute(
         """
-        insert into lakehouse.watermarks as w (entity, pipeline, watermark, epoch, folded_job, snapshot_id, dag_run)
-        values (%(entity)s, %(pipeline)s, %(watermark)s, %(epoch)s, %(job)s, %(snapshot)s, %(run)s)
+        insert into lakehouse.watermarks as w
+            (entity, pipeline, watermark, epoch, folded_job, read_lsn, snapshot_id, dag_run)
+        values (%(entity)s, %(pipeline)s, %(watermark)s, %(epoch)s, %(job)s, %(read)s, %(snapshot)s, %(run)s)
         on conflict (entity) do update set
             watermark = excluded.watermark, epoch = excluded.epoch, folded_job = excluded.folded_job,
-            snapshot_id = excluded.snapshot_id, dag_run = excluded.dag_run, moved_at = clock_timestamp()
+            read_lsn = excluded.read_lsn, snapshot_id = excluded.snapshot_id, dag_run = excluded.dag_run,
+            moved_at = clock_timestamp()
         """,
         values,
     )
@@ -194,19 +202,24 @@ def record(conn: Connection, pipeline: Pipeline, fold: Fold, snapshot_id: int, d
         values,
     )
     conn.execute(
-        "insert into lakehouse.prune_queue (entity, watermark, due_at) "
-        "values (%(entity)s, %(watermark)s, clock_timestamp() + make_interval(secs => %(grace)s)) "
+        "insert into lakehouse.prune_queue (entity, epoch, watermark, due_at) "
+        "values (%(entity)s, %(epoch)s, %(watermark)s, clock_timestamp() + make_interval(secs => %(grace)s)) "
         "on conflict do nothing",
         values,
     )
 
 
-# LEAST ignores nulls: nothing due must stay null.
+# The newest publication whose grace is over, and never above the pinned one. Its epoch decides before its position: a
+# restored source goes on at earlier positions, which readers of the publication before still need whole.
 _PRUNABLE = """
-select least(due.watermark, w.watermark) as below, w.epoch
-from (select max(watermark) as watermark from lakehouse.prune_queue
-      where entity = %(entity)s and due_at <= clock_timestamp()) as due
-join lakehouse.watermarks as w on w.entity = %(entity)s where due.watermark is not null
+select due.epoch, case when due.epoch = w.epoch then least(due.watermark, w.watermark) else due.watermark end as below
+from lakehouse.watermarks as w
+cross join lateral (
+    select q.epoch, q.watermark from lakehouse.prune_queue as q
+    where q.entity = w.entity and q.epoch <= w.epoch and q.due_at <= clock_timestamp()
+    order by q.epoch desc, q.watermark desc limit 1
+) as due
+where w.entity = %(entity)s
 """
 
 
@@ -229,36 +242,35 @@ def prunable(conn: Connection, pipeline: Pipeline) -> Iterator[Prunable]:
         table = sql.Identifier(SCHEMA, stream.name)
         found = conn.execute(
             sql.SQL(
-                "select count(*) as rows, count(*) filter (where {} <= %s and {} <= %s) as prunable, "
+                "select count(*) as rows, count(*) filter (where ({}, {}) <= (%s, %s)) as prunable, "
                 "pg_total_relation_size(%s::regclass) as bytes from {}"
-            ).format(sql.Identifier(COMMIT), sql.Identifier(EPOCH), table),
-            [row["below"], row["epoch"], table.as_string(conn)],
+            ).format(sql.Identifier(EPOCH), sql.Identifier(COMMIT), table),
+            [row["epoch"], row["below"], table.as_string(conn)],
         ).fetchone()
         assert found is not None
         yield Prunable(stream.name, **found)
 
 
 def prune(conn: Connection, pipeline: Pipeline) -> Iterator[tuple[str, int]]:
-    """Deletes log rows that no reader can need: at or below a watermark whose grace is over, and below the pinned one.
+    """Deletes log rows that no reader can need: at or below a watermark whose grace is over, and of epochs before it.
 
     One transaction a stream, so dying in between costs nothing; gives stream and rows deleted.
     """
     for stream in pipeline.cdc_streams:
         with conn.transaction():
             row = conn.execute(_PRUNABLE, {"entity": stream.name}).fetchone()
-            if row is None or row["below"] is None or not columns(conn, stream.name):
+            if row is None or not columns(conn, stream.name):
                 continue
             done = conn.execute(
-                # A younger epoch may begin at a lower position, after a restore: its rows are all still needed.
-                sql.SQL("delete from {} where {} <= %s and {} <= %s").format(
-                    sql.Identifier(SCHEMA, stream.name), sql.Identifier(COMMIT), sql.Identifier(EPOCH)
+                sql.SQL("delete from {} where ({}, {}) <= (%s, %s)").format(
+                    sql.Identifier(SCHEMA, stream.name), sql.Identifier(EPOCH), sql.Identifier(COMMIT)
                 ),
-                [row["below"], row["epoch"]],
+                [row["epoch"], row["below"]],
             )
             conn.execute(
                 "delete from lakehouse.prune_queue "
-                "where entity = %s and watermark <= %s and due_at <= clock_timestamp()",
-                [stream.name, row["below"]],
+                "where entity = %s and (epoch, watermark) <= (%s, %s) and due_at <= clock_timestamp()",
+                [stream.name, row["epoch"], row["below"]],
             )
         yield stream.name, done.rowcount
 

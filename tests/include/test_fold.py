@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -10,7 +11,7 @@ from include.fold import FoldError, Pin, Position, Read, as_environment, decide,
 
 READ = Read(before=100, after=120, job=7)
 LOG = Position(epoch=3, snapshot=50, applied=130, job_id=40)
-PIN = Pin(watermark=80, epoch=3, job=5, snapshot_id=11, mode="unified")
+PIN = Pin(watermark=80, epoch=3, job=5, snapshot_id=11, mode="unified", read=90)
 
 
 def test_a_complete_log_is_folded_to_the_position_before_the_sync():
@@ -44,9 +45,29 @@ def test_a_backfill_moves_nothing():
     assert decide("orders", None, LOG, None, "").mode == "batch"
 
 
-def test_a_log_behind_the_watermark_is_refused():
-    with pytest.raises(FoldError, match="a new CDC snapshot"):
-        decide("orders", Read(60, 70, 7), LOG, PIN, "")
+def test_never_below_the_cursor_rows_of_a_batch_publication():
+    """The run that published them is repeated once the log has come."""
+    pin = replace(PIN, mode="batch", job=7, read=120)
+    fold = decide("orders", READ, LOG, pin, "")
+    assert (fold.mode, fold.watermark, fold.before, fold.after) == ("unified", 80, 120, 120)
+
+
+@pytest.mark.parametrize("mode", ["unified", "batch"])
+def test_a_run_older_than_the_published_one_moves_nothing(mode):
+    pin = replace(PIN, watermark=200, job=9, read=220, mode=mode)
+    fold = decide("orders", READ, replace(LOG, applied=250), pin, "")
+    assert (fold.mode, fold.published_watermark, fold.job, fold.read) == (mode, 200, 9, 220)
+
+
+@pytest.mark.parametrize("read", [Read(60, 120, 7), Read(85, 89, 7), Read(100, 95, 7)])
+def test_a_source_that_was_set_back_is_refused(read):
+    """Its positions are those of other changes now, until a new snapshot begins another epoch."""
+    with pytest.raises(FoldError, match="set back, by a restore perhaps. It needs a new CDC snapshot"):
+        decide("orders", read, LOG, PIN, "")
+    assert decide("orders", read, replace(LOG, epoch=4), PIN, "").watermark == 0
+
+
+def test_a_log_behind_the_run_is_refused():
     with pytest.raises(FoldError, match="the run needs 200"):
         decide("orders", Read(100, 200, 7), LOG, PIN, "")
 

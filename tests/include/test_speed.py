@@ -88,22 +88,39 @@ def test_a_new_column_is_in_the_view_of_the_next_run(log: ledger.Connection) -> 
     assert "tier" in speed.columns(log, "orders_latest")
 
 
-def fold(watermark: int, mode: str = "unified", reason: str = "") -> Fold:
-    return Fold("orders", mode, 0, watermark, watermark, 1, 0, 7, reason=reason)
+def fold(watermark: int, mode: str = "unified", reason: str = "", epoch: int = 1) -> Fold:
+    return Fold("orders", mode, 0, watermark, watermark, epoch, 0, 7, read=watermark, reason=reason)
 
 
 def test_pruned_after_the_grace_and_never_above_what_is_pinned(log: ledger.Connection) -> None:
     move(log, 30)
     for commit in (5, 10, 20, 30):
         change(log, commit, commit, commit, "x")
-    change(log, 5, 1, 99, "of an epoch after a restore", epoch=2)
     speed.record(log, declared(grace=3600), fold(20), 11, "run")
     assert dict(speed.prune(log, declared())) == {}, "readers of the view before may still be at work"
     log.execute("update lakehouse.prune_queue set due_at = now() - interval '1 second'")
     log.execute("update lakehouse.watermarks set watermark = 10")
     assert dict(speed.prune(log, declared())) == {"orders": 2}
     left = log.execute("select order_id from speed.orders order by 1").fetchall()
-    assert [row["order_id"] for row in left] == [20, 30, 99]
+    assert [row["order_id"] for row in left] == [20, 30]
+
+
+def test_a_restored_source_begins_an_epoch_at_a_lower_position(log: ledger.Connection) -> None:
+    """A grace that is over for a position of the epoch before says nothing of this one's."""
+    move(log, 30)
+    change(log, 30, 1, 1, "of the epoch before")
+    speed.record(log, declared(grace=3600), fold(30), 11, "run")
+    log.execute("update lakehouse.prune_queue set due_at = now() - interval '1 second'")
+    for commit in (5, 10, 20):
+        change(log, commit, 1, commit, "x", epoch=2)
+    move(log, 20, epoch=2, snapshot=5)
+    speed.record(log, declared(grace=3600), fold(10, epoch=2), 12, "run")
+    assert dict(speed.prune(log, declared())) == {"orders": 1}, "readers of the publication before need all of epoch 2"
+    log.execute("update lakehouse.prune_queue set due_at = now() - interval '1 second' where watermark = 10")
+    speed.record(log, declared(grace=3600), fold(20, epoch=2), 13, "run")
+    assert dict(speed.prune(log, declared())) == {"orders": 2}
+    assert [row["order_id"] for row in log.execute("select order_id from speed.orders")] == [20]
+    assert speed.pins(log, "retail")["orders"].watermark == 20
 
 
 def test_status_says_how_a_view_stands(log: ledger.Connection) -> None:
@@ -114,6 +131,9 @@ def test_status_says_how_a_view_stands(log: ledger.Connection) -> None:
     speed.note_source(log, "retail_cdc", 90)
     (row,) = speed.status(log, "retail")
     assert (row["mode"], row["lag_bytes"]) == ("lagging", 60)
+    speed.note_source(log, "retail_cdc", 40)
+    (row,) = speed.status(log, "retail")
+    assert row["lag_bytes"] == 10, "a restored source stands further back"
     speed.record(log, declared(), fold(20, "batch", "the log did not come"), 12, "run")
     (row,) = speed.status(log, "retail")
     assert (row["mode"], row["reason"]) == ("batch", "the log did not come")

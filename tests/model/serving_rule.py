@@ -66,11 +66,16 @@ class Job:
 
 
 class View(NamedTuple):
-    """What one atomic replacement publishes of an entity."""
+    """What one atomic replacement publishes of an entity. `watermark` is a position of `epoch`.
+
+    `read`: where the source stood after the newest sync; in mode batch its rows are in the snapshot.
+    """
 
     mode: str
     snapshot: int
     watermark: int
+    epoch: int = 0
+    read: int = 0
 
 
 @dataclass
@@ -81,6 +86,7 @@ class Run:
     backfill: frozenset[Key] | None = None
     before: int = 0
     after: int = 0
+    read: tuple[int, int] = (0, 0)  # before and after, as they were read
     job: int = 0
     epoch: int = 0
     timed_out: bool = False
@@ -101,13 +107,18 @@ class Reader:
 class Lakehouse:
     """Source, speed lane, batch lane and readers of one pipeline. Every method is one atomic action."""
 
-    def __init__(self, choices: Choices, mutant: str | None = None, entities: int = 2, keys: int = 4) -> None:
-        self.choices, self.mutant = choices, mutant
+    def __init__(
+        self, choices: Choices, mutant: str | None = None, entities: int = 2, keys: int = 4, hardships: bool = False
+    ) -> None:
+        """`hardships`: the source may be restored, and runs be repeated. Only folds of the log alone bear that."""
+        self.choices, self.mutant, self.hardships = choices, mutant, hardships
         self.names = [chr(ord("a") + n) for n in range(entities)]
         self.keys = keys
         self.clock = self.lsn = 0
         self.source: dict[str, Table] = {name: {} for name in self.names}
-        self.history: list[Mapping[str, Table]] = [{name: {} for name in self.names}]  # by LSN
+        # By LSN. A source that is restored goes on from an earlier one: each epoch knows the history that it captures.
+        self.history: list[Mapping[str, Table]] = [{name: {} for name in self.names}]
+        self.captured = {0: self.history}
         self.open: list[Transaction] = []
         self.has_column = False
         # Speed lane.
@@ -115,18 +126,19 @@ class Lakehouse:
         self.slot_from: int | None = None  # None: there is no slot
         self.log: list[Change] = []
         self.applied, self.epoch, self.snapshot_at = 0, 0, 0
+        self.next_epoch = 1  # attempts of one snapshot share it
         self.job: Job | None = None
         # Batch lane. Bronze outlives everything; silver is snapshots, None once expired.
         self.bronze: list[tuple[int, str, Table]] = []
         self.slices: dict[str, dict[tuple[int, int, Key | None, int], Change]] = {name: {} for name in self.names}
-        self.sliced_to = 0
         self.jobs, self.cursor = 0, dict.fromkeys(self.names, -1)
         self.silver: list[Table | None] = [{}]
         self.silver_has_column = False
         self.views = dict.fromkeys(self.names, View("batch", 0, 0))
         self.ledger = {name: (View("batch", 0, 0), 0) for name in self.names}  # pinned view, newest folded job
         self.run: Run | None = None
-        self.prunes: list[tuple[int, str, int, int | None]] = []
+        self.reads: list[tuple[int, int, int]] = []  # before, after, job of runs that ended: they can be run again
+        self.prunes: list[tuple[int, str, tuple[int, int], int | None]] = []
         self.readers: list[Reader] = []
         # The first pruned LSN of each entity, and the seen coverage: a history that never gets there proves nothing.
         self.seen: dict[str, int] = {}
@@ -207,6 +219,19 @@ class Lakehouse:
     def add_column(self) -> None:
         self.has_column = True
 
+    def restore_source(self) -> None:
+        """From a backup: what was committed since never was, and its positions will be those of other changes."""
+        if not self.hardships or self._chance(70):
+            return
+        self.lsn -= self.choices.below(min(self.lsn + 1, 40))
+        self.history = self.history[: self.lsn + 1]
+        self.source = {name: dict(table) for name, table in self.history[-1].items()}
+        self.wal = [c for c in self.wal if c.commit <= self.lsn]
+        # A backup has no slot, so the sync that looks for it fails, and the next snapshot is another one.
+        self.open, self.job, self.slot_from = [], None, None
+        self.next_epoch += 1
+        self._count("source restored")
+
     # --- speed lane -----------------------------------------------------------------------------------------------
 
     def lose_slot(self) -> None:
@@ -229,7 +254,7 @@ class Lakehouse:
 
     def _start_snapshot(self) -> None:
         """A truncation at the consistent point and every row there, under a new epoch."""
-        point, epoch = self.lsn, self.epoch + 1
+        point, epoch = self.lsn, self.next_epoch
         rows = []
         for entity in self.names:
             if self.mutant != "snapshot_without_truncation":
@@ -238,6 +263,7 @@ class Lakehouse:
                 Change(point, n + 1, entity, k, row, epoch) for n, (k, row) in enumerate(self.source[entity].items())
             ]
         self.job = Job(rows, point, epoch)
+        self.captured[epoch] = self.history
         if self.mutant == "slot_without_snapshot" and self.slot_from is None:
             self.slot_from = point
         self._count("snapshot")
@@ -252,7 +278,9 @@ class Lakehouse:
                 self.log.append(row)
         else:
             if self.job.epoch > self.epoch:
-                self.snapshot_at = self.job.applied
+                if self.mutant != "position_never_falls":
+                    self.applied = 0
+                self.snapshot_at, self.next_epoch = self.job.applied, self.job.epoch + 1
                 if self.slot_from is None:
                     self.slot_from = self.job.applied  # a slot without its finished snapshot is no way to go on
             self.applied, self.epoch = max(self.applied, self.job.applied), self.job.epoch
@@ -269,13 +297,13 @@ class Lakehouse:
         return change.lsn if self.mutant == "change_lsn_is_the_clock" and change.lsn else change.commit
 
     def _visible(self, entity: str, applied: int, epoch: int) -> list[Change]:
-        """The log up to `S` in order; rows of a snapshot that never succeeded belong to a later epoch."""
+        """The log of an epoch up to `S` in order; rows of a snapshot that never succeeded belong to a later one."""
         rows = [
             c
             for c in self.log
             if c.entity == entity
             and (self._clock_of(c) <= applied or self.mutant == "read_beyond_s")
-            and (c.epoch <= epoch or self.mutant == "epoch_of_rows_ignored")
+            and (c.epoch == epoch or self.mutant == "epoch_of_rows_ignored")
         ]
         return sorted(rows, key=lambda c: (self._clock_of(c), c.lsn))
 
@@ -284,6 +312,14 @@ class Lakehouse:
     def start_run(self) -> None:
         if self.run is None:
             self.run = Run(list(_steps(self.mutant)))
+
+    def repeat_run(self) -> None:
+        """Somebody clears a run of before from its wait on: what it read stays as it was."""
+        if self.hardships and self.run is None and self.reads:
+            before, after, job = self._pick(self.reads[-2:])
+            steps = list(STEPS[STEPS.index("wait") :])
+            self.run = Run(steps, before=before, after=after, read=(before, after), job=job)
+            self._count("run again")
 
     def start_backfill(self) -> None:
         """Rebuilds the keys of an interval from bronze while both lanes run; only unified entities have a `W`."""
@@ -304,6 +340,8 @@ class Lakehouse:
             run.steps.pop(0)
         if not run.steps:
             self.run = None
+            if run.backfill is None:
+                self.reads.append((*run.read, run.job))
 
     def _read_before(self, run: Run) -> bool:
         run.before = self.lsn
@@ -321,18 +359,42 @@ class Lakehouse:
 
     def _read_after(self, run: Run) -> bool:
         run.after = self.lsn
+        run.read = (run.before, run.after)
         return True
 
     def _wait(self, run: Run) -> bool:
+        if self._is_older(run):
+            run.backfill = frozenset()  # all that it would fold is published: it publishes that again
+            return True
+        if self._set_back(run) and self.mutant != "set_back_unnoticed":
+            self.run = None  # its log is not captured anew yet: an error that says so
+            self._count("refused")
+            return False
         if self.mutant == "no_wait" or (self.applied >= run.after and self.epoch > 0):
             run.epoch = self.epoch
             if self.mutant != "fold_over_gap":
                 # The log may lack what lies before its newest snapshot: no position below that one can be exact.
                 run.before = max(run.before, self.snapshot_at)
-                run.after = max(run.after, run.before)
+            if self.mutant != "fold_below_cursor_rows":
+                # Nor one below what the cursor rows of a batch publication may contain.
+                pins = [view for view, _ in self.ledger.values() if view.epoch == self.epoch and view.mode == "batch"]
+                run.before = max([run.before, *(view.read for view in pins)])
+            run.after = max(run.after, run.before)
             return True
         run.timed_out = self._chance(10)
         return run.timed_out
+
+    def _is_older(self, run: Run) -> bool:
+        """Whether a newer run was published, of the same epoch."""
+        found = [job for view, job in self.ledger.values() if view.epoch == self.epoch]
+        return self.hardships and run.job < max(found, default=0)
+
+    def _set_back(self, run: Run) -> bool:
+        """Whether the source stood further on before than it does now: it was restored."""
+        if self.hardships and run.after < run.before:
+            return True
+        pins = [view for view, _ in self.ledger.values() if view.epoch == self.epoch]
+        return any(run.before < view.watermark or run.after < view.read for view in pins)
 
     def _slice(self, run: Run) -> bool:
         """The log up to `lsn_after` goes to bronze; sliced again after a crash, it is the same."""
@@ -354,38 +416,46 @@ class Lakehouse:
         run.entities = list(self.names)
         if self.mutant == "prune_before_publish":
             for entity, view in run.folded.items():
-                self.log = [c for c in self.log if c.entity != entity or c.commit > view.watermark]
+                self._forget(entity, (view.epoch, view.watermark))
         return True
 
     def _fold_entity(self, run: Run, entity: str, view: View, job: int, pinned: Table) -> View:
-        changes = sorted(self.slices[entity].values(), key=lambda c: (self._clock_of(c), c.lsn))
+        epoch = run.epoch if run.backfill is None and not run.timed_out else view.epoch
+        rows = [c for c in self.slices[entity].values() if c.epoch == epoch or self.mutant == "epoch_of_rows_ignored"]
+        changes = sorted(rows, key=lambda c: (self._clock_of(c), c.lsn))
         if run.backfill is not None:
             folded, mode, mark = self._rebuild(entity, view, pinned, changes, run.backfill), view.mode, view.watermark
             if self.mutant == "backfill_moves_w":
                 mark = self.lsn
         elif run.timed_out:
-            folded, mode, mark = self._with_cursor_rows(entity, job, pinned, set()), "batch", view.watermark
+            folded = self._with_cursor_rows(entity, job, run.job, pinned, set())
+            mode, mark = "batch", view.watermark
         else:
+            since = self._since(view, epoch)
             later = {c.key for c in changes if self._clock_of(c) > run.before}
             if self.mutant == "bronze_wins":
                 later = set()
-            folded = self._with_cursor_rows(entity, job, pinned, later)
-            if self.mutant == "log_alone":
+            folded = self._with_cursor_rows(entity, job, run.job, pinned, later)
+            if self.mutant == "log_alone" or (self.hardships and self.mutant != "cursor_rows_too"):
                 folded = pinned
             for c in changes:
-                if view.watermark < self._clock_of(c) <= run.before:
+                if since < self._clock_of(c) <= run.before:
                     self._apply(folded, c)
             mode, mark = "unified", run.after if self.mutant == "w_is_lsn_after" else run.before
         if self.mutant == "fold_drops_new_column":
             folded = {k: (row[0], None) for k, row in folded.items()}
         self.silver.append(folded)
-        return View(mode, len(self.silver) - 1, mark)
+        return View(mode, len(self.silver) - 1, mark, epoch, view.read if run.backfill is not None else run.after)
 
-    def _with_cursor_rows(self, entity: str, job: int, pinned: Table, later: set[Key | None]) -> Table:
-        """Rows of syncs that the pinned silver lacks, in job order, for keys without a later change in the log."""
+    def _since(self, view: View, epoch: int) -> int:
+        """From where on the log of an epoch counts: another one than the view's begins with a truncation."""
+        return view.watermark if view.epoch == epoch or self.mutant == "epoch_not_pinned" else -1
+
+    def _with_cursor_rows(self, entity: str, job: int, newest: int, pinned: Table, later: set[Key | None]) -> Table:
+        """Rows of syncs up to `newest` that the pinned silver lacks, in order, for keys without a later change."""
         folded = dict(pinned)
         for number, name, rows in self.bronze:
-            if name == entity and number > job and None not in later:
+            if name == entity and job < number <= newest and None not in later:
                 folded.update({k: row for k, row in rows.items() if k not in later})
         return folded
 
@@ -401,7 +471,7 @@ class Lakehouse:
     def _rebuild(self, entity: str, view: View, pinned: Table, changes: list[Change], keys: frozenset[Key]) -> Table:
         """The interval's keys from all of bronze, as of `W`: the log in bronze knows every version and every delete."""
         if self.mutant == "backfill_from_cursor_rows":
-            return self._with_cursor_rows(entity, 0, {k: r for k, r in pinned.items() if k not in keys}, set())
+            return self._with_cursor_rows(entity, 0, self.jobs, {k: r for k, r in pinned.items() if k not in keys}, set())
         whole: Table = {}
         for c in changes:
             if self._clock_of(c) <= view.watermark:
@@ -413,7 +483,7 @@ class Lakehouse:
         if not run.entities:
             return True
         entity = run.entities.pop()
-        view = run.folded.get(entity) or View("unified", self.ledger[entity][0].snapshot, run.before)
+        view = run.folded.get(entity) or View("unified", self.ledger[entity][0].snapshot, run.before, run.epoch)
         if self.mutant == "two_replacements" and self.views[entity].watermark != view.watermark:
             self.views[entity] = self.views[entity]._replace(watermark=view.watermark, mode=view.mode)
             run.entities.append(entity)
@@ -423,10 +493,16 @@ class Lakehouse:
         self._count(f"published {view.mode}")
         return not run.entities
 
+    def _source_at(self, epoch: int, position: int) -> Mapping[str, Table]:
+        history = self.captured[epoch]
+        if position >= len(history):
+            raise ViolationError(f"the history of epoch {epoch} never came to {position}")
+        return history[position]
+
     def _check_silver(self, entity: str, view: View) -> None:
         if view.mode != "unified":
             return
-        expected = self.history[view.watermark][entity]
+        expected = self._source_at(view.epoch, view.watermark)[entity]
         if self.silver[view.snapshot] != expected:
             raise ViolationError(f"silver {entity} at W={view.watermark}: {self.silver[view.snapshot]} != {expected}")
 
@@ -439,17 +515,23 @@ class Lakehouse:
             old, job = self.ledger[entity]
             self.ledger[entity] = (view, max(job, run.job))
             due = self.clock + (0 if self.mutant == "no_grace" else GRACE)
-            self.prunes.append((due, entity, view.watermark, old.snapshot or None))
+            self.prunes.append((due, entity, (view.epoch, view.watermark), old.snapshot or None))
             if self.mutant == "prune_at_once":
-                self.log = [c for c in self.log if c.entity != entity or c.commit > view.watermark]
+                self._forget(entity, (view.epoch, view.watermark))
         return True
+
+    def _forget(self, entity: str, mark: tuple[int, int]) -> None:
+        """Deletes log rows of earlier epochs, and of this one up to a position."""
+        if self.mutant == "prune_by_position":
+            self.log = [c for c in self.log if c.entity != entity or c.commit > mark[1]]
+        self.log = [c for c in self.log if c.entity != entity or (c.epoch, c.commit) > mark]
 
     def prune(self) -> None:
         """Log rows at or below a pinned `W`, and snapshots that no view pins, once the grace is over."""
         for entry in [e for e in self.prunes if self.clock >= e[0]]:
             self.prunes.remove(entry)
             _, entity, mark, snapshot = entry
-            self.log = [c for c in self.log if c.entity != entity or c.commit > mark]
+            self._forget(entity, mark)
             pinned = {self.views[entity].snapshot, self.ledger[entity][0].snapshot}
             if snapshot is not None and snapshot not in pinned:
                 self.silver[snapshot] = None
@@ -481,8 +563,8 @@ class Lakehouse:
 
     def _newer(self, reader: Reader, applied: int, epoch: int) -> list[Change]:
         assert reader.view is not None
-        mark = reader.view.watermark
-        return [c for c in self._visible(reader.entity, applied, epoch) if self._clock_of(c) > mark]
+        since = self._since(reader.view, epoch)
+        return [c for c in self._visible(reader.entity, applied, epoch) if self._clock_of(c) > since]
 
     def _check_read(self, reader: Reader) -> None:
         view, applied = reader.view, reader.applied
@@ -505,7 +587,9 @@ class Lakehouse:
         else:
             for c in newer:
                 self._apply(got, c)
-        expected = self.history[max(applied, view.watermark)][reader.entity]
+        # The position may lag behind W only in the epoch that W is of.
+        position = max(applied, view.watermark) if view.epoch == reader.epoch else applied
+        expected = self._source_at(reader.epoch, position)[reader.entity]
         if got != expected:
             raise ViolationError(f"view {reader.entity} at S={applied}, W={view.watermark}: {got} != {expected}")
         self._count("read unified")
@@ -520,9 +604,9 @@ def _steps(mutant: str | None) -> tuple[str, ...]:
 
 # Action and how often it is chosen. Hypothesis takes the same actions, each as a rule.
 ACTIONS = {
-    "begin": 4, "write": 22, "commit": 14, "add_column": 1, "lose_slot": 1,
+    "begin": 4, "write": 22, "commit": 14, "add_column": 1, "lose_slot": 1, "restore_source": 1,
     "start_cdc": 9, "continue_cdc": 26, "crash_cdc": 2,
-    "start_run": 6, "start_backfill": 2, "continue_run": 26, "crash_run": 1,
+    "start_run": 6, "repeat_run": 1, "start_backfill": 2, "continue_run": 26, "crash_run": 1,
     "prune": 4, "start_reader": 10,
 }  # fmt: skip
 SCHEDULE = tuple(name for name, weight in ACTIONS.items() for _ in range(weight))
@@ -540,10 +624,10 @@ class Seeded:
         return int(self._random() * n)
 
 
-def run(seed: int, mutant: str | None = None, actions: int = 400) -> Lakehouse:
+def run(seed: int, mutant: str | None = None, hardships: bool = False, actions: int = 400) -> Lakehouse:
     """One random history. Raises ViolationError where the rule was broken."""
     choices = Seeded(seed)
-    house = Lakehouse(choices, mutant)
+    house = Lakehouse(choices, mutant, hardships=hardships)
     for _ in range(actions):
         getattr(house, SCHEDULE[choices.below(len(SCHEDULE))])()
         house.tick()

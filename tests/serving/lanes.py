@@ -135,6 +135,7 @@ class Lanes:
     history: list[tuple[int, dict[str, list[tuple[Any, ...]]]]] = field(default_factory=list)
     connection_id: str = field(default_factory=lambda: str(uuid.uuid4()))
     reached: list[str] = field(default_factory=list)
+    reads: list[dict[str, folding.Read]] = field(default_factory=list)  # of the runs that ended
     traffic: Any = None
     kill_at: str | None = None
     kill_after: float = 2.0  # seconds into a dbt run
@@ -345,9 +346,14 @@ class Lanes:
         self.point(f"before {statement.split()[0].lower()} {statement.split()[1].lower()}")
         return self.dremio.sql(statement)
 
-    def batch(self, *, patient: bool = True, backfill: bool = False) -> dict[str, folding.Fold]:
-        """One run of the batch lane in the order of the rule. Raises Killed at the point named by `kill_at`."""
-        reads = {} if backfill else self._read_and_sync()
+    def batch(
+        self, *, patient: bool = True, backfill: bool = False, reads: dict[str, folding.Read] | None = None
+    ) -> dict[str, folding.Fold]:
+        """One run of the batch lane in the order of the rule. Raises Killed at the point named by `kill_at`.
+
+        `reads`: of a run of before that is repeated from its wait on.
+        """
+        reads = reads or ({} if backfill else self._read_and_sync())
         log = self.applied()
         needed = max((r.after for r in reads.values()), default=0)
         if log is not None and not backfill and log.applied < needed and patient:
@@ -373,6 +379,8 @@ class Lanes:
         self.point("after silver")
         for stream in self.streams:
             self._publish(stream, folds[stream.name])
+        if reads:
+            self.reads.append(reads)
         return folds
 
     def _publish(self, stream: Stream, fold: folding.Fold) -> None:

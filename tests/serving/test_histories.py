@@ -42,7 +42,9 @@ class Events:
         self._batch(None)
         for _ in range(EVENTS):
             self._transact(self.random.randint(1, 4))
-            self.random.choice((self._capture, self._capture, self._die_in_capture, self._snapshot, self._prune))()
+            self.random.choice(
+                (self._capture, self._capture, self._die_in_capture, self._snapshot, self._prune, self._repeat)
+            )()
             self._check()
         self._batch(FAILPOINTS[self.seed % len(FAILPOINTS)])
         self._capture()
@@ -70,6 +72,12 @@ class Events:
 
     def _prune(self) -> None:
         self.lanes.prune()
+
+    def _repeat(self) -> None:
+        """Somebody clears the newest run, or the one before it, from its wait on."""
+        self.lanes.batch(reads=self.random.choice(self.lanes.reads[-2:]))
+        self.lanes.check_silver()
+        self.seen["run again"] += 1
 
     def _check(self) -> None:
         self.seen["views checked"] += len(self.lanes.check())

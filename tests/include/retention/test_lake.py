@@ -203,8 +203,8 @@ def test_log_rows_go_below_the_smallest_pinned_watermark_only(services: Services
             "values ('orders', 'retail', 6, 1, 1, 1, 'r')"
         )
         conn.execute(
-            "insert into lakehouse.prune_queue values ('orders', 8, now() - interval '1 minute'), "
-            "('orders', 10, now() + interval '1 hour')"
+            "insert into lakehouse.prune_queue (entity, epoch, watermark, due_at) "
+            "values ('orders', 1, 8, now() - interval '1 minute'), ('orders', 1, 10, now() + interval '1 hour')"
         )
     rules = declare(declared("change_log", "{pipelines: [retail]}"))
     planned = keeper.plan(rules)["by_rule"]["it"]

@@ -55,7 +55,8 @@ class Fold:
 
     mode: unified (silver becomes exact at `before`) or batch (cursor rows only; deletes are unknown).
     watermark: the log up to here is in the pinned silver. `after`: the log up to here goes to bronze.
-    job: cursor syncs up to here count as folded. read: the source's LSN after them. extra: columns of the log that no model declares.
+    job: cursor syncs up to here count as folded. read: the source's LSN after them.
+    extra: columns of the log that no model declares.
     """
 
     stream: str
@@ -125,8 +126,8 @@ def decide(stream: str, read: Read | None, log: Position | None, pin: Pin | None
 def _check_not_set_back(stream: str, read: Read, pin: Pin) -> None:
     if read.after < read.before or read.before < pin.watermark or read.after < pin.read:
         raise FoldError(
-            f"{stream}: the source stood at {max(pin.watermark, pin.read, read.before)} before, and at {read.before} to "
-            f"{read.after} in this run: it was set back, by a restore perhaps. It needs a new CDC snapshot: "
+            f"{stream}: the source stood at {max(pin.watermark, pin.read)} when it was published, and at {read.before} "
+            f"and {read.after} in this run: it was set back, by a restore perhaps. It needs a new CDC snapshot: "
             "docs/runbooks/speed.md."
         )
 

@@ -471,7 +471,8 @@ class Lakehouse:
     def _rebuild(self, entity: str, view: View, pinned: Table, changes: list[Change], keys: frozenset[Key]) -> Table:
         """The interval's keys from all of bronze, as of `W`: the log in bronze knows every version and every delete."""
         if self.mutant == "backfill_from_cursor_rows":
-            return self._with_cursor_rows(entity, 0, self.jobs, {k: r for k, r in pinned.items() if k not in keys}, set())
+            rest = {k: r for k, r in pinned.items() if k not in keys}
+            return self._with_cursor_rows(entity, 0, self.jobs, rest, set())
         whole: Table = {}
         for c in changes:
             if self._clock_of(c) <= view.watermark:

@@ -92,8 +92,7 @@ def decide(stream: str, read: Read | None, log: Position | None, pin: Pin | None
         "pinned_snapshot": pin.snapshot_id if pin else None,
     }
     same = pin is not None and log is not None and pin.epoch == log.epoch
-    if same and read is not None and pin is not None and read.job < pin.job:
-        # A run of before that somebody repeats: all that it would fold is published.
+    if same and read is not None and pin is not None and _is_published(read, pin):
         base["read"] = pin.read
         return _unmoved(base, None, pin, "a newer run was published")
     if read is None or log is None or waited:
@@ -121,6 +120,11 @@ def decide(stream: str, read: Read | None, log: Position | None, pin: Pin | None
         applied_job=log.job_id,
         **base,
     )
+
+
+def _is_published(read: Read, pin: Pin) -> bool:
+    """Whether a run that somebody repeats would fold nothing new: a newer one was published, or it was, unified."""
+    return read.job < pin.job or (read.job == pin.job and pin.mode == "unified")
 
 
 def _check_not_set_back(stream: str, read: Read, pin: Pin) -> None:

@@ -103,7 +103,10 @@ def views(dataset: Dataset, snapshot_id: int, extra: Sequence[str] = ()) -> list
     ]
 
 
-def head_snapshot_sql(dataset: Dataset) -> str:
-    """Gives the newest snapshot of the built table in one row."""
-    table = quote(dataset.table).replace("'", "''")
-    return f"SELECT snapshot_id FROM TABLE(table_snapshot('{table}')) ORDER BY committed_at DESC LIMIT 1"
+def head_snapshot_sql(table: Sequence[str]) -> str:
+    """Gives a table's current snapshot in one row.
+
+    From its history, not its snapshots: the newest of those may be one that a run has rolled back.
+    """
+    name = quote(table).replace("'", "''")
+    return f"SELECT snapshot_id FROM TABLE(table_history('{name}')) ORDER BY made_current_at DESC LIMIT 1"

@@ -11,7 +11,7 @@ from typing import Any
 
 from include.fold import Fold, FoldError
 from include.paths import DBT_MANIFEST
-from include.publication import LAKE, SPACE, PublicationError, quote
+from include.publication import LAKE, SPACE, PublicationError, head_snapshot_sql, quote
 from include.specs.pipeline import Stream
 from include.speed import CHANGE, COMMIT, DELETED, EPOCH
 
@@ -127,8 +127,7 @@ def prepare(run_sql: Sql, stream: Stream, fold: Fold, declared: Sequence[str]) -
 
 def roll_back(run_sql: Sql, table: tuple[str, ...], snapshot_id: int) -> None:
     """Makes `snapshot_id` the table's newest state; does nothing when it is."""
-    name = quote(table).replace("'", "''")
-    head = run_sql(f"SELECT snapshot_id FROM TABLE(table_snapshot('{name}')) ORDER BY committed_at DESC LIMIT 1")
+    head = run_sql(head_snapshot_sql(table))
     if head and int(head[0]["snapshot_id"]) != snapshot_id:
         run_sql(f"ROLLBACK TABLE {quote(table)} TO SNAPSHOT '{int(snapshot_id)}'")
 

@@ -187,7 +187,8 @@ def record(conn: Connection, pipeline: Pipeline, fold: Fold, snapshot_id: int, d
         on conflict (entity) do update set
             watermark = excluded.watermark, epoch = excluded.epoch, folded_job = excluded.folded_job,
             read_lsn = excluded.read_lsn, snapshot_id = excluded.snapshot_id, dag_run = excluded.dag_run,
-            moved_at = clock_timestamp()
+            moved_at = case when (w.epoch, w.watermark) = (excluded.epoch, excluded.watermark)
+                            then w.moved_at else clock_timestamp() end
         """,
         values,
     )

@@ -11,7 +11,7 @@ from include.connections import DREMIO, LEDGER
 from include.publication import LAYERS, PublicationError, datasets, head_snapshot_sql, quote, views
 from include.reconcile import dremio as declared
 from include.specs.pipeline import Pipeline
-from include.task_groups.run import hold
+from include.task_groups.run import go_on
 from include.task_groups.speed import folds_of_run
 from lakehouse_providers.dremio.hook import DremioHook
 from lakehouse_providers.dremio.operators import DremioRefreshReflectionsOperator
@@ -22,10 +22,10 @@ def pin(pipeline: Pipeline) -> Any:
     def pin_snapshots() -> dict[str, int]:
         """The snapshots that passed tests and audit: what is accelerated and published is exactly these."""
         hook = DremioHook(DREMIO)
-        hold(pipeline.name)
+        go_on(pipeline.name)
         pinned = {}
         for dataset in datasets(pipeline.name):
-            rows = hook.run_sql(head_snapshot_sql(dataset))
+            rows = hook.run_sql(head_snapshot_sql(dataset.table))
             if not rows:
                 raise PublicationError(f"{quote(dataset.table)} has no snapshot; was its model built?")
             pinned[dataset.id] = int(rows[0]["snapshot_id"])
@@ -56,14 +56,14 @@ def reflections(pipeline: Pipeline) -> tuple[Any, Any]:
 def publish(pipeline: Pipeline) -> Any:
     @task(task_id="publish", outlets=[assets.published(pipeline, layer) for layer in LAYERS])
     def publish(pinned: dict[str, int]) -> dict[str, int]:
-        """Replaces each dataset's view; before each one the lease must still be ours."""
+        """Replaces each dataset's view; before each one the lease must still be ours, as it was when we decided."""
         hook = DremioHook(DREMIO)
         run = get_current_context()["dag_run"]
         folds = folds_of_run()
         serving.make_folder(hook.run_sql)
         for dataset in datasets(pipeline.name):
             snapshot = int(pinned[dataset.id])
-            token = hold(pipeline.name)
+            token = go_on(pipeline.name)
             fold = folds.get(dataset.name) if dataset.layer == LAYERS[0] else None
             selects = views(dataset, snapshot, fold.extra if fold else ())
             for path, select in selects:

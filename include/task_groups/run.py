@@ -13,6 +13,11 @@ from include.settings import SETTINGS
 from include.specs.pipeline import Pipeline
 
 
+# Where a run decides what it builds upon: where its change log is folded, or else where it begins.
+LEASE_TASK, FOLD_TASK = "acquire_lease", "prepare_fold"
+TURN = "turn"
+
+
 def holder() -> str:
     """Who holds a lease: this DAG run, whichever task or try asks."""
     run = get_current_context()["dag_run"]
@@ -34,9 +39,40 @@ def hold(pipeline: str) -> int:
         return ledger.hold_lease(conn, pipeline, holder(), SETTINGS.lease_seconds)
 
 
+class OvertakenError(Exception):
+    """Another run held the lease since this one decided what to build; the message says from where to clear it."""
+
+
+def decide_turn(pipeline: str) -> int:
+    """Takes or renews the lease for what this run decides now; `go_on` tells whether it still holds for that."""
+    token = hold(pipeline)
+    get_current_context()["ti"].xcom_push(key=TURN, value=token)
+    return token
+
+
+def go_on(pipeline: str) -> int:
+    """Renews the lease for a step that builds upon what this run decided before; gives the fencing token.
+
+    Raises LeaseHeldError, or OvertakenError when another run had the lease in between: it may have rolled silver back,
+    or published, and what was decided before builds upon what is no more. So it is when an older run's red task is
+    cleared.
+    """
+    token, ti = hold(pipeline), get_current_context()["ti"]
+    decided = ti.xcom_pull(task_ids=FOLD_TASK, key=TURN)
+    first = FOLD_TASK if decided is not None else LEASE_TASK
+    if decided is None:
+        decided = ti.xcom_pull(task_ids=LEASE_TASK)
+    if decided != token:
+        raise OvertakenError(
+            f"another run of '{pipeline}' had the lease since this one decided what to build. Clear this run from its "
+            f"task {first} on: it then builds upon what is published now"
+        )
+    return token
+
+
 def acquire(pipeline: Pipeline) -> Any:
     @task.sensor(
-        task_id="acquire_lease", mode="reschedule", poke_interval=5, timeout=pipeline.timeout.total_seconds(), retries=5
+        task_id=LEASE_TASK, mode="reschedule", poke_interval=5, timeout=pipeline.timeout.total_seconds(), retries=5
     )
     def acquire_lease() -> PokeReturnValue:
         """Waits until no other run of this pipeline builds or publishes."""

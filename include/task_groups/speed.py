@@ -13,7 +13,7 @@ from include.fold import Fold, Read, decide, from_xcom
 from include.publication import dataset_columns
 from include.specs.pipeline import Pipeline
 from include.task_groups.ingest import POOL
-from include.task_groups.run import hold, is_backfill
+from include.task_groups.run import FOLD_TASK, decide_turn, is_backfill
 from lakehouse_providers.airbyte.operators import AirbyteSyncOperator
 from lakehouse_providers.dremio.hook import DremioHook
 from lakehouse_providers.postgres.operators import PostgresConditionOperator
@@ -126,11 +126,11 @@ def _reads(pipeline: Pipeline) -> dict[str, Read]:
 
 
 def prepare(pipeline: Pipeline) -> Any:
-    @task(task_id="prepare_fold", trigger_rule="none_failed")
+    @task(task_id=FOLD_TASK, trigger_rule="none_failed")
     def prepare_fold(waited: dict[str, Any]) -> dict[str, dict[str, Any]]:
         """Decides each entity's fold, takes silver back to what is published, writes the log's slices to bronze."""
         assert pipeline.speed is not None
-        hold(pipeline.name)
+        decide_turn(pipeline.name)
         reads = _reads(pipeline)
         with connections.connect(LEDGER) as conn:
             log = speed.position(conn, pipeline.speed.connection)
@@ -150,4 +150,4 @@ def prepare(pipeline: Pipeline) -> Any:
 
 def folds_of_run() -> dict[str, Fold]:
     """What `prepare_fold` of this run has decided."""
-    return from_xcom(get_current_context()["ti"].xcom_pull(task_ids="prepare_fold"))
+    return from_xcom(get_current_context()["ti"].xcom_pull(task_ids=FOLD_TASK))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from airflow.sdk import Context
@@ -13,6 +15,7 @@ from include.connections import DREMIO
 from include.paths import DBT_MANIFEST, DBT_PROJECT
 from include.settings import SETTINGS
 from include.specs.pipeline import Pipeline
+from include.task_groups.run import go_on
 from lakehouse_providers.dremio.profile import DremioProfileMapping
 
 POOL = "transform"
@@ -49,6 +52,12 @@ def _profile(layer: str) -> ProfileConfig:
             },
         ),
     )
+
+
+def _go_on(pipeline: str, then: Callable[[Context], None], context: Context) -> None:
+    """Before a task builds: the lease must be ours still. It is renewed, however long the layer takes."""
+    go_on(pipeline)
+    then(context)
 
 
 def _build_again(context: Context) -> None:
@@ -99,7 +108,7 @@ def build(pipeline: Pipeline, layer: str, select: str, with_views: str | None = 
             invocation_mode=InvocationMode.SUBPROCESS,
             dbt_executable_path=SETTINGS.dbt_executable,
             # One retry heals a killed process; bad data is as bad in the next build.
-            setup_operator_args={"dbt_cmd_flags": flags, "pre_execute": _build_again, "retries": 1},
+            setup_operator_args={"dbt_cmd_flags": flags, "pre_execute": partial(_go_on, pipeline.name, _build_again), "retries": 1},
         ),
         operator_args={
             "env": ENVIRONMENT,
@@ -107,6 +116,6 @@ def build(pipeline: Pipeline, layer: str, select: str, with_views: str | None = 
             "pool": POOL,
             "install_deps": False,
             "poke_interval": WATCH_SECONDS,
-            "pre_execute": _watch_again,
+            "pre_execute": partial(_go_on, pipeline.name, _watch_again),
         },
     )

@@ -13,7 +13,7 @@ from include.connections import DREMIO, LEDGER
 from include.fold import Fold, from_xcom
 from include.publication import LAYERS, datasets, quote
 from include.specs.pipeline import Group, Pipeline, Stream
-from include.task_groups.run import hold
+from include.task_groups.run import go_on
 from lakehouse_providers.dremio.hook import DremioHook
 from lakehouse_providers.dremio.operators import DremioRefreshMetadataOperator
 
@@ -132,7 +132,7 @@ def audit(pipeline: Pipeline) -> Any:
     def audit(streams: list[dict[str, Any]], folded: dict[str, Any] | None = None) -> dict[str, Any]:
         """Bronze = silver + quarantine, money to the cent; a captured stream is compared with its log at W."""
         hook, folds = DremioHook(DREMIO), from_xcom(folded)
-        hold(pipeline.name)
+        go_on(pipeline.name)
         declared = {stream.name: stream for stream in pipeline.streams}
         differences, silver = [], {}
         for line in streams:

@@ -59,6 +59,13 @@ def test_a_run_older_than_the_published_one_moves_nothing(mode):
     assert (fold.mode, fold.published_watermark, fold.job, fold.read) == (mode, 200, 9, 220)
 
 
+def test_a_run_that_is_published_moves_nothing_when_it_is_repeated():
+    """W may lie above what the run has read: it was raised to a snapshot, or to a batch publication's cursor rows."""
+    pin = replace(PIN, watermark=125, job=7, read=120)
+    fold = decide("orders", READ, replace(LOG, snapshot=125), pin, "")
+    assert (fold.mode, fold.published_watermark, fold.reason) == ("unified", 125, "")
+
+
 @pytest.mark.parametrize("read", [Read(60, 120, 7), Read(85, 89, 7), Read(100, 95, 7)])
 def test_a_source_that_was_set_back_is_refused(read):
     """Its positions are those of other changes now, until a new snapshot begins another epoch."""

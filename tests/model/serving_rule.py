@@ -385,9 +385,9 @@ class Lakehouse:
         return run.timed_out
 
     def _is_older(self, run: Run) -> bool:
-        """Whether a newer run was published, of the same epoch."""
-        found = [job for view, job in self.ledger.values() if view.epoch == self.epoch]
-        return self.hardships and run.job < max(found, default=0)
+        """Whether it would fold nothing new: a newer run was published of the same epoch, or this one was, unified."""
+        found = [(job, view.mode == "unified") for view, job in self.ledger.values() if view.epoch == self.epoch]
+        return self.hardships and (run.job, False) < max(found, default=(0, False))
 
     def _set_back(self, run: Run) -> bool:
         """Whether the source stood further on before than it does now: it was restored."""

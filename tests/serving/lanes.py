@@ -27,6 +27,7 @@ from psycopg import sql
 from include import fold as folding
 from include import ledger, serving, source, speed
 from include.paths import PLATFORM
+from include.publication import LAKE, head_snapshot_sql
 from include.specs import pipeline as specs
 from include.specs.pipeline import Pipeline, Stream
 from tests.dbt.conftest import DBT_PROJECT, META, PROJECT
@@ -384,10 +385,7 @@ class Lanes:
         return folds
 
     def _publish(self, stream: Stream, fold: folding.Fold) -> None:
-        head = self.dremio.sql(
-            f"select snapshot_id from table(table_snapshot('lake.silver.{stream.name}')) "
-            "order by committed_at desc limit 1"
-        )
+        head = self.dremio.sql(head_snapshot_sql((LAKE, "silver", stream.name)))
         snapshot = int(head[0]["snapshot_id"])
         serving.publish(self.run_sql, fold, snapshot)
         self.point("after the view")

@@ -95,7 +95,10 @@ class Events:
             self._transact(2)
         if kill_at is not None or self.seed == 0:
             self.lanes.kill_at = None
-            self.lanes.batch(backfill=self.random.random() < 0.3 and kill_at is None)
+            if self.random.random() < 0.3:
+                self.lanes.batch(backfill=True)
+                self.lanes.check_silver()
+            self.lanes.batch()
         self.lanes.check_silver()
         self._check()
 

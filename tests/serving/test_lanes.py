@@ -7,7 +7,7 @@ import pytest
 from include import serving
 from include.fold import FoldError
 from tests.serving.history import History
-from tests.serving.lanes import Lanes
+from tests.serving.lanes import Killed, Lanes
 
 
 @pytest.fixture
@@ -73,3 +73,30 @@ def test_a_new_column_appears_and_a_changed_type_stops_the_stream(unified):
         conn.execute("alter table speed.households alter column loyalty_tier type bigint using null")
     with pytest.raises(FoldError, match=r"stream households is stopped: the source changed loyalty_tier from VARCHAR"):
         lanes.batch()
+
+
+def test_what_a_dead_run_built_is_not_published_by_the_next(unified):
+    """The next run rolls silver back, and has nothing to commit itself: the newest snapshot is the dead run's."""
+    lanes, history = unified, unified.traffic
+    for _ in range(3):
+        history.transact()
+    lanes.capture()
+    lanes.kill_at = "after silver"
+    with pytest.raises(Killed):
+        lanes.batch()
+    assert {fold.mode for fold in lanes.batch(backfill=True).values()} == {"unified"}
+    lanes.check_silver()
+    assert len(lanes.check()) == 3
+    lanes.batch()
+    lanes.check_silver()
+
+
+def test_a_run_is_repeated_after_a_new_snapshot(unified):
+    """Silver stands at the snapshot then, above what the run itself has read: nothing was set back."""
+    lanes = unified
+    lanes.snapshot()
+    lanes.batch()
+    for _ in range(2):
+        lanes.batch(reads=lanes.reads[0])
+        lanes.check_silver()
+        assert len(lanes.check()) == 3

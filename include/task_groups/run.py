@@ -12,7 +12,6 @@ from include.connections import LEDGER
 from include.settings import SETTINGS
 from include.specs.pipeline import Pipeline
 
-
 # Where a run decides what it builds upon: where its change log is folded, or else where it begins.
 LEASE_TASK, FOLD_TASK = "acquire_lease", "prepare_fold"
 TURN = "turn"

@@ -108,7 +108,11 @@ def build(pipeline: Pipeline, layer: str, select: str, with_views: str | None = 
             invocation_mode=InvocationMode.SUBPROCESS,
             dbt_executable_path=SETTINGS.dbt_executable,
             # One retry heals a killed process; bad data is as bad in the next build.
-            setup_operator_args={"dbt_cmd_flags": flags, "pre_execute": partial(_go_on, pipeline.name, _build_again), "retries": 1},
+            setup_operator_args={
+                "dbt_cmd_flags": flags,
+                "pre_execute": partial(_go_on, pipeline.name, _build_again),
+                "retries": 1,
+            },
         ),
         operator_args={
             "env": ENVIRONMENT,

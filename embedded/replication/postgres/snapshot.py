@@ -27,9 +27,11 @@ _MEMORY_LIMIT = "128MB"
 
 # Sessions of other roles show their xact_start only to members of pg_read_all_stats; else they are null, uncounted.
 _HORIZON: LiteralString = (
-    "select least(clock_timestamp(), min(xact_start) filter (where pid <> pg_backend_pid()"
+    "select least(now, oldest)::text as horizon, greatest(now - oldest, interval '0')::text as age,"
+    " oldest < now as overtaken"
+    " from (select clock_timestamp() as now, min(xact_start) filter (where pid <> pg_backend_pid()"
     " and datname = current_database() and backend_type = 'client backend'"
-    " and application_name not like 'lakehouse-replication%'))::text as horizon from pg_stat_activity"
+    " and application_name not like 'lakehouse-replication%') as oldest from pg_stat_activity offset 0) as sessions"
 )
 _HIDDEN: LiteralString = (
     "select count(*) as sessions from pg_stat_activity where datname = current_database()"
@@ -66,12 +68,16 @@ class Snapshot:
         self.lsn = ""
         # No transaction that commits after the snapshot began before this time (text of a timestamptz).
         self.horizon = ""
+        self.age = ""  # how long before the snapshot that was (text of an interval)
+        self.was_overtaken = False  # by transactions that were open then and may commit later
 
     def __enter__(self) -> Snapshot:
         self.catalogue: Connection = connect(self._source, self._application, self._folder)
         self._stack.append(self.catalogue)
         try:
-            self.horizon = self._first(_HORIZON)["horizon"]  # before the snapshot, or a commit could slip between
+            oldest = self._first(_HORIZON)  # before the snapshot, or a commit could slip between
+            self.horizon, self.age = oldest["horizon"], oldest["age"]
+            self.was_overtaken = bool(oldest["overtaken"])
             self.catalogue.execute("begin isolation level repeatable read read only")
             if self._adopted is None:
                 self.name = self._first("select pg_export_snapshot() as name")["name"]

@@ -160,21 +160,22 @@ def cursor_range(snapshot: Snapshot, query: StreamQuery) -> tuple[str | None, Cu
     PostgreSQL is asked, in the snapshot that was read: that keeps the order of its types and collations. Infinite
     values are left out: nothing comes after them. A temporal value is lowered to the snapshot's horizon, the start of
     the oldest transaction that may commit after the snapshot: what it stamped with `now()` lies behind the maximum,
-    and a plain `max` would lose it.
+    and a plain `max` would lose it. It never goes back: what an earlier sync left behind was not open then.
     """
     column = query.table.column(query.cursor_field) if query.cursor_field else None
     if column is None:
         return None
     field, type_ = sql.Identifier(column.name), cursor_type(column)
-    temporal = column.type.name in _TEMPORAL
+    temporal = type_ in TEMPORAL
     conditions = [sql.SQL("isfinite({})").format(field)] if temporal else []
     if query.since:
         conditions.append(_at_least(field, query.since))
     where = sql.SQL(" where ") + sql.SQL(" and ").join(conditions) if conditions else sql.SQL("")
     top = sql.SQL("max({})").format(field)
     if temporal:
-        horizon = sql.SQL("{}::timestamptz::{}").format(sql.Literal(snapshot.horizon), sql.SQL(type_))
-        top = sql.SQL("least({}, {})").format(top, horizon)
+        top = _lowered(top, type_, snapshot)
+        if query.since:
+            top = sql.SQL("greatest({}, {}::{})").format(top, sql.Literal(query.since.value), sql.SQL(type_))
     # `max is not null`: least() skips nulls, so the horizon alone would stand for an empty table.
     row = snapshot.ask(
         sql.SQL(
@@ -186,7 +187,22 @@ def cursor_range(snapshot: Snapshot, query: StreamQuery) -> tuple[str | None, Cu
     return row["low"], Cursor(column.name, type_, row["high"])
 
 
-_TEMPORAL = ("date", "timestamp", "timestamptz")
+TEMPORAL = ("pg_catalog.date", "pg_catalog.timestamp", "pg_catalog.timestamptz")
+# Local time is ahead of UTC by as much as this.
+_FARTHEST_EAST = "14 hours"
+
+
+def _lowered(top: sql.Composable, type_: str, snapshot: Snapshot) -> sql.Composed:
+    """A stream's greatest cursor value, lowered to the horizon.
+
+    A value without a zone was stamped in the writer's, which nobody knows: it is lowered by the horizon's age instead.
+    """
+    horizon = sql.Literal(snapshot.horizon)
+    if type_ == "pg_catalog.timestamptz":
+        return sql.SQL("least({}, {}::timestamptz)").format(top, horizon)
+    return sql.SQL("least({} - {}::interval, {}::timestamptz::timestamp + {}::interval)::{}").format(
+        top, sql.Literal(snapshot.age), horizon, sql.Literal(_FARTHEST_EAST), sql.SQL(type_)
+    )
 
 
 def _at_least(field: sql.Identifier, since: Cursor) -> sql.Composed:

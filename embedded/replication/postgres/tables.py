@@ -116,6 +116,13 @@ class TableReader:
                 f"{hidden} sessions of the source hide when their transactions began; rows they stamped but commit"
                 f" later may be missed. Grant pg_read_all_stats to {self._job.source.username}.",
             )
+        if cursor.type not in stream.TEMPORAL and self._snapshot.was_overtaken:
+            self._log(
+                "warn",
+                f"{query.table.namespace}.{query.table.name}: transactions were open at the source. Rows that they"
+                f" commit later with a smaller {cursor.field} are missed: only a cursor of time, or change data capture,"
+                " knows of them.",
+            )
         return cursor.as_json(), {"cursorMin": low, "cursorMax": cursor.value}
 
     def _writes(self, query: stream.StreamQuery, state: State | None, stats: dict[str, Any]) -> int | None:

@@ -157,6 +157,38 @@ def test_a_row_committed_late_is_found(orders: Bench) -> None:
     assert 201 in ids(orders, "shop/orders", [second["jobId"]])
 
 
+@pytest.mark.parametrize(("type_", "stamp"), [("timestamp", "now()"), ("date", "now()::date - 1")])
+@pytest.mark.parametrize("zone", ["America/Los_Angeles", "Pacific/Kiritimati"])
+def test_a_row_committed_late_is_found_in_any_zone(bench: Bench, type_: str, stamp: str, zone: str) -> None:
+    """A value without a zone is the writer's local time, hours off ours; a transaction may begin before midnight."""
+    bench.source.run("grant pg_read_all_stats to reader")
+    bench.source.run(f"create table shop.t (id int primary key, c {type_})")
+    connection = bench.connect(incremental("t", "c"))
+    info = bench.source.db.info
+    options = {"password": info.password, "options": f"-c timezone={zone}"}
+    with psycopg.connect(info.dsn, **options) as late, psycopg.connect(info.dsn, **options, autocommit=True) as other:
+        late.execute(f"insert into shop.t values (1, {stamp})")
+        other.execute(f"insert into shop.t values (2, clock_timestamp()::{type_})")
+        first = bench.server.sync(connection)
+        assert ids(bench, "shop/t", [first["jobId"]]) == [2]
+        late.commit()
+        second = bench.server.sync(connection)
+        assert 1 in ids(bench, "shop/t", [second["jobId"]])
+        third = bench.server.sync(connection)
+        assert len(ids(bench, "shop/t", [third["jobId"]])) <= 2
+
+
+def test_a_cursor_without_time_says_what_it_cannot_know(bench: Bench) -> None:
+    bench.source.run("create table shop.t (id int primary key)")
+    connection = bench.connect(incremental("t", "id"))
+    info = bench.source.db.info
+    with psycopg.connect(info.dsn, password=info.password) as late:
+        late.execute("insert into shop.t values (1)")
+        bench.source.run("insert into shop.t values (2)")
+        job = bench.server.sync(connection)
+    assert any("with a smaller id are missed" in line for line in bench.server.log_lines(job["jobId"]))
+
+
 def test_hidden_transactions_are_reported(orders: Bench) -> None:
     orders.source.run("revoke pg_read_all_stats from reader")
     job = orders.server.sync(orders.connect(incremental("orders")))

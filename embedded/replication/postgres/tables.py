@@ -120,8 +120,8 @@ class TableReader:
             self._log(
                 "warn",
                 f"{query.table.namespace}.{query.table.name}: transactions were open at the source. Rows that they"
-                f" commit later with a smaller {cursor.field} are missed: only a cursor of time, or change data capture,"
-                " knows of them.",
+                f" commit later with a smaller {cursor.field} are missed: only a cursor of time, or change data"
+                " capture, knows of them.",
             )
         return cursor.as_json(), {"cursorMin": low, "cursorMax": cursor.value}
 

@@ -146,6 +146,26 @@ def test_a_column_that_appears_and_one_that_changes_its_type(shop: Capture) -> N
     shop.assert_exact("items")
 
 
+def test_a_table_that_changes_inside_a_transaction(shop: Capture) -> None:
+    """The rows before the change belong to the same commit as those after it, whatever was committed before."""
+    connected(shop)
+    run, before = shop.source.run, shop.speed.applied()
+    assert before is not None
+    for column in ("width", "height"):
+        with shop.source.db.transaction():
+            run("update shop.orders set note = 'x' where id = 1")
+            run("insert into shop.items select max(id) + 1, 1, 1 from shop.items")
+            run(f"alter table shop.items add column {column} int")
+            run(f"update shop.items set {column} = 7 where id = 1")
+        shop.sync()
+        shop.assert_exact("orders", "items")
+        run("update shop.orders set note = 'y' where id = 1")
+    commits = [{row["_ab_cdc_commit_lsn"] for row in shop.speed.log(table)} for table in ("orders", "items")]
+    orders, items = ({lsn for lsn in found if lsn > before["applied_lsn"]} for found in commits)
+    assert len(items) == 2
+    assert items < orders, "two commits of both tables, and one of orders alone"
+
+
 def test_a_stream_that_joins_begins_with_its_own_snapshot(shop: Capture) -> None:
     shop.connect(stream("orders"))
     shop.sync()

@@ -91,23 +91,28 @@ class Decoder:
 
     def decode(self, messages: list[bytes], within: tuple[int, int] | None = None) -> Iterator[Decoded]:
         """Rows of a block of whole transactions; `within`: the block is a part of one with this commit LSN and time."""
-        for part in self._parts(messages):
-            yield from self._decode(part, within)
+        if not messages:
+            return
+        block = _block(messages, within)
+        for begin, end in self._parts(messages):
+            yield from self._decode(block.part(begin, end))
 
-    def _parts(self, messages: list[bytes]) -> Iterator[list[bytes]]:
-        """Cut where a relation changes its shape: rows before and after it are laid out differently."""
+    def _parts(self, messages: list[bytes]) -> Iterator[tuple[int, int]]:
+        """Cut where a captured relation changes its shape: rows before and after it are laid out differently."""
         begun = 0
         for at, message in enumerate(messages):
             if message[HEADER] != _R:
                 continue
             oid, relation = _relation(message)
+            if oid not in self.streams:
+                continue
             known = self.relations.get(oid)
-            if known is not None and known != relation and at > begun:
-                yield messages[begun:at]
+            if known is not None and known != relation:
+                yield begun, at
                 begun = at
             self.relations[oid] = relation
             self._check(oid, relation)
-        yield messages[begun:]
+        yield begun, len(messages)
 
     def _check(self, oid: int, relation: Relation) -> None:
         stream = self.streams.get(oid)
@@ -120,14 +125,7 @@ class Decoder:
                 )
                 raise SyncError("source", "config_error", message)
 
-    def _decode(self, messages: list[bytes], within: tuple[int, int] | None) -> Iterator[Decoded]:
-        if not messages:
-            return
-        lengths = np.fromiter(map(len, messages), np.int64, len(messages))
-        starts = np.zeros(len(messages), np.int64)
-        np.cumsum(lengths[:-1], out=starts[1:])
-        buffer = Buffer(b"".join(messages))
-        block = _Block(buffer, starts + HEADER, within)
+    def _decode(self, block: _Block) -> Iterator[Decoded]:
         for oid in block.touched():
             stream = self.streams.get(oid)
             if stream is None:
@@ -163,61 +161,55 @@ def _text(message: bytes, at: int) -> tuple[str, int]:
     return message[at:end].decode(), end + 1
 
 
+@dataclass(frozen=True)
 class _Block:
-    """The messages of some transactions in one buffer. `at`: where each message begins, after its header."""
+    """Messages in one buffer, as columns.
 
-    def __init__(self, buffer: Buffer, at: Ints, within: tuple[int, int] | None) -> None:
-        self._buffer = buffer
-        self._at = at
-        self._kinds = buffer.bytes[at]
-        self._relations = np.where(
-            np.isin(self._kinds, (_I, _U, _D)), buffer.numbers(">u4", at + 1).astype(np.int64), 0
-        )
-        self._transactions(within)
+    at: where each begins, after its header; relations: that of its row, 0 if it has none; ends, stamps: where its
+    transaction's commit ends and when it was.
+    """
 
-    def _transactions(self, within: tuple[int, int] | None) -> None:
-        """For every message, when and where its transaction was committed."""
-        if within is not None:
-            ends, stamps = (np.array([value], np.int64) for value in within)
-            self._transaction = np.zeros(len(self._at), np.int64)
-        else:
-            commits = self._at[self._kinds == _C]
-            ends = self._buffer.numbers(">i8", commits + 10)
-            stamps = self._buffer.numbers(">i8", commits + 18) + _MICROS_2000
-            # A message belongs to the first commit after it.
-            self._transaction = np.cumsum(self._kinds == _C) - (self._kinds == _C)
-            self._transaction = np.minimum(self._transaction, max(0, len(ends) - 1))
-        self._ends, self._stamps = ends, stamps
+    buffer: Buffer
+    at: Ints
+    kinds: Ints
+    relations: Ints
+    ends: Ints
+    stamps: Ints
+
+    def part(self, begin: int, end: int) -> _Block:
+        here = slice(begin, end)
+        columns = (self.at, self.kinds, self.relations, self.ends, self.stamps)
+        return _Block(self.buffer, *(column[here] for column in columns))
 
     def touched(self) -> list[int]:
         """The relations that have rows or truncations here."""
-        found = {int(oid) for oid in np.unique(self._relations)} | {
-            oid for at in self._at[self._kinds == _T] for oid in self._truncated(int(at))
+        found = {int(oid) for oid in np.unique(self.relations)} | {
+            oid for at in self.at[self.kinds == _T] for oid in self._truncated(int(at))
         }
         return sorted(found - {0})
 
     def _truncated(self, at: int) -> list[int]:
-        data = self._buffer.bytes
+        data = self.buffer.bytes
         count = int.from_bytes(data[at + 1 : at + 5].tobytes(), "big")
         return [int.from_bytes(data[at + 6 + 4 * i : at + 10 + 4 * i].tobytes(), "big") for i in range(count)]
 
     def rows(self, stream: Captured, relation: Relation) -> Iterator[Decoded]:
-        messages = np.flatnonzero(self._relations == stream.oid)
+        messages = np.flatnonzero(self.relations == stream.oid)
         if stream.after:
-            messages = messages[self._ends[self._transaction[messages]] > stream.after]
+            messages = messages[self.ends[messages] > stream.after]
         if len(messages):
             yield self._changes(stream, relation, messages)
-        truncations = [i for i in np.flatnonzero(self._kinds == _T) if stream.oid in self._truncated(int(self._at[i]))]
-        truncations = [i for i in truncations if self._ends[self._transaction[i]] > stream.after]
+        truncations = [i for i in np.flatnonzero(self.kinds == _T) if stream.oid in self._truncated(int(self.at[i]))]
+        truncations = [i for i in truncations if self.ends[i] > stream.after]
         if truncations:
             yield self._markers(stream, np.array(truncations, np.int64))
 
     def _changes(self, stream: Captured, relation: Relation, messages: Ints) -> Decoded:
-        buffer, width = self._buffer, len(relation.columns)
-        at = self._at[messages]
+        buffer, width = self.buffer, len(relation.columns)
+        at = self.at[messages]
         tuples = at + 8
-        deleted = self._kinds[messages] == _D
-        replaced = np.flatnonzero((self._kinds[messages] == _U) & (buffer.bytes[at + 5] != _N))
+        deleted = self.kinds[messages] == _D
+        replaced = np.flatnonzero((self.kinds[messages] == _U) & (buffer.bytes[at + 5] != _N))
         old = _walk(buffer, tuples[replaced], width) if len(replaced) else None
         if old is not None:
             tuples[replaced] = old.end + 3  # past the old row: `N`, the number of columns
@@ -248,7 +240,7 @@ class _Block:
             position = relation.columns[name][0]
             before, now = old[position], _pick(new[position], replaced)
             none = np.zeros(len(replaced), bool)
-            same = pc.equal(values.strings(self._buffer, before, none), values.strings(self._buffer, now, none))
+            same = pc.equal(values.strings(self.buffer, before, none), values.strings(self.buffer, now, none))
             changed |= ~np.asarray(same.to_numpy(zero_copy_only=False), bool)
         return np.flatnonzero(changed)
 
@@ -262,7 +254,7 @@ class _Block:
             if there is None:  # added to the table later than these changes
                 arrays.append(pa.nulls(len(order), arrow_type(column.written)))
                 continue
-            array, bad = values.decode(self._buffer, cells[there[0]], column.type_name, column.written)
+            array, bad = values.decode(self.buffer, cells[there[0]], column.type_name, column.written)
             arrays.append(array)
             for row in np.flatnonzero(bad) if bad is not None else ():
                 flags.setdefault(int(row), []).append(str(index))
@@ -273,15 +265,14 @@ class _Block:
 
     def _cdc(self, order: Ints, deleted: Bools) -> list[pa.Array]:
         """The four CDC columns of the rows of these messages."""
-        transaction = self._transaction[order]
-        lsn = self._buffer.numbers(">i8", self._at[order] - HEADER + 1)
-        stamps = self._stamps[transaction]
+        lsn = self.buffer.numbers(">i8", self.at[order] - HEADER + 1)
+        stamps = self.stamps[order]
         type_ = CDC_FIELDS[1].type
         return [
             pa.array(lsn, pa.int64()),
             pa.array(stamps, pa.int64()).cast(type_),
             pa.array(stamps, pa.int64(), mask=~deleted).cast(type_),
-            pa.array(self._ends[transaction], pa.int64()),
+            pa.array(self.ends[order], pa.int64()),
         ]
 
     def _markers(self, stream: Captured, order: Ints) -> Decoded:
@@ -290,6 +281,25 @@ class _Block:
         arrays += [*self._cdc(order, np.ones(count, bool)), pa.nulls(count, pa.string())]
         batch = pa.RecordBatch.from_arrays(arrays, [f"c{i}" for i in range(len(arrays))])
         return Decoded(stream.index, batch, truncations=True)
+
+
+def _block(messages: list[bytes], within: tuple[int, int] | None) -> _Block:
+    lengths = np.fromiter(map(len, messages), np.int64, len(messages))
+    at = np.zeros(len(messages), np.int64)
+    np.cumsum(lengths[:-1], out=at[1:])
+    at += HEADER
+    buffer = Buffer(b"".join(messages))
+    kinds = buffer.bytes[at]
+    relations = np.where(np.isin(kinds, (_I, _U, _D)), buffer.numbers(">u4", at + 1).astype(np.int64), 0)
+    if within is not None:
+        ends, stamps = (np.full(len(at), value, np.int64) for value in within)
+        return _Block(buffer, at, kinds, relations, ends, stamps)
+    commits = at[kinds == _C]
+    # A message belongs to the first commit after it: to one beyond the part that it may stand in.
+    transaction = np.cumsum(kinds == _C) - (kinds == _C)
+    ends = buffer.numbers(">i8", commits + 10)[transaction]
+    stamps = buffer.numbers(">i8", commits + 18)[transaction] + _MICROS_2000
+    return _Block(buffer, at, kinds, relations, ends, stamps)
 
 
 @dataclass

@@ -36,7 +36,7 @@ CDC_FIELDS = (
 class CapturedColumn:
     """One column to take out of the log.
 
-    type_name: base type, `[]` after an array's element; oid: declared type; modifier: of the base type, -1 for none.
+    type_name: base type, `[]` after an array's element; oid, modifier: of the declared type, modifier -1 for none.
     """
 
     name: str
@@ -47,9 +47,12 @@ class CapturedColumn:
 
     def fits(self, oid: int, modifier: int) -> bool:
         """Whether values that were logged under this type are values of the column's type now."""
-        if oid != self.oid or self.type_name != "numeric" or min(modifier, self.modifier) < 4:
+        if oid != self.oid or modifier == self.modifier or "decimal128" not in self.written:
             return oid == self.oid
-        return _scale(modifier) <= _scale(self.modifier)
+        if modifier < 4:  # a numeric of any size
+            return False
+        (whole, scale), (whole_now, scale_now) = _digits(modifier), _digits(self.modifier)
+        return whole <= whole_now and scale <= scale_now
 
 
 @dataclass(frozen=True)
@@ -135,9 +138,11 @@ class Decoder:
             yield from block.rows(stream, self.relations[oid])
 
 
-def _scale(modifier: int) -> int:
-    """Digits after the point of a numeric with this type modifier."""
-    return (((modifier - 4) & 0x7FF) ^ 1024) - 1024
+def _digits(modifier: int) -> tuple[int, int]:
+    """Digits before and after the point of a numeric with this type modifier."""
+    packed = modifier - 4
+    scale = ((packed & 0x7FF) ^ 1024) - 1024
+    return (packed >> 16) - scale, scale
 
 
 def _relation(message: bytes) -> tuple[int, Relation]:

@@ -61,7 +61,10 @@ select c.oid::bigint as oid, coalesce(
          p.oid)::bigint as membership
   from pg_class c, pg_publication p where p.pubname = %s and c.oid = any(%s)
 """
-_TYPES = "select attname as name, atttypid::bigint as oid from pg_attribute where attrelid = %s and attnum > 0"
+_TYPES = """
+select attname as name, atttypid::bigint as oid, atttypmod as modifier
+  from pg_attribute where attrelid = %s and attnum > 0
+"""
 
 
 class ChangeReader:
@@ -256,11 +259,11 @@ class ChangeReader:
         found = []
         for index, (stream, item) in enumerate(zip(self._selection, self._items, strict=True)):
             rows = self._db.execute(_TYPES, [item.table.oid])
-            oids = {row["name"]: row["oid"] for row in rows}
+            declared = {row["name"]: (row["oid"], row["modifier"]) for row in rows}
             columns = tuple(
                 CapturedColumn(
                     column.name, f"{column.type.name}[]" if column.type.array else column.type.name,
-                    item_.written, oids[column.name], column.type.modifier,
+                    item_.written, *declared[column.name],
                 )
                 for column, item_ in self._plans(item)
             )  # fmt: skip

@@ -5,11 +5,13 @@ The session prints them in UTC and ISO style (see ../connection.py). A parser gi
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable
 from decimal import Decimal
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 
 from embedded.replication.postgres import types
@@ -81,9 +83,14 @@ def integer(text: str, type_: pa.DataType) -> int:
     return int(text)
 
 
-def double(text: str, type_: pa.DataType) -> float | None:
+def double(text: str, type_: pa.DataType) -> float:
     """Also a numeric that is written as DOUBLE: NaN is a float's own value only there."""
     return float(text)
+
+
+def real(text: str, type_: pa.DataType) -> float:
+    """The shortest text of a float4, as the double that the float4 itself is."""
+    return float(np.float32(text))
 
 
 def decimal(text: str, type_: pa.DataType) -> Decimal | None:
@@ -105,7 +112,11 @@ TEXT_PARSERS: dict[str, Callable[[str, pa.DataType], Any]] = {
     types.TIMESTAMP: timestamp,
     "decimal": decimal,
 }
-ARRAY_PARSERS = TEXT_PARSERS
+
+
+def parser(type_name: str, written: str) -> Callable[[str, pa.DataType], Any]:
+    """type_name: of a value or of an array's element; written: its family, "decimal" for all decimals."""
+    return real if type_name == "float4" and written == types.DOUBLE else TEXT_PARSERS[written]
 
 
 def elements(text: str) -> list[Any]:
@@ -141,3 +152,36 @@ def _element(text: str, at: int) -> tuple[Any, int]:
         end += 1
     word = text[at:end]
     return (None if word == "NULL" else word), end
+
+
+def array_as_json(text: str, type_name: str) -> str:
+    """An array literal as PostgreSQL's array_to_json prints it; type_name: the element's."""
+    return _json(elements(text), _JSON.get(type_name, _json_string))
+
+
+def _json(found: Any, scalar: Callable[[str], str]) -> str:
+    if found is None:
+        return "null"
+    if isinstance(found, list):
+        return f"[{','.join(_json(item, scalar) for item in found)}]"
+    return scalar(found)
+
+
+def _json_string(text: str) -> str:
+    return json.dumps(text, ensure_ascii=False)
+
+
+def _json_number(text: str) -> str:
+    return _json_string(text) if text.lstrip("-").isalpha() else text  # NaN, Infinity
+
+
+def _json_stamp(text: str) -> str:
+    return _json_string(text.replace(" ", "T", 1).replace("+00", "+00:00"))
+
+
+_JSON: dict[str, Callable[[str], str]] = {
+    "bool": lambda text: "true" if text == "t" else "false",
+    **dict.fromkeys(("int2", "int4", "int8", "float4", "float8", "numeric"), _json_number),
+    **dict.fromkeys(("timestamp", "timestamptz"), _json_stamp),
+    **dict.fromkeys(("json", "jsonb"), str),
+}

@@ -6,7 +6,6 @@ value. What a type cannot carry (NaN in a DECIMAL, infinity in a date) becomes n
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from decimal import Decimal
@@ -18,7 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from embedded.replication.postgres import types
-from embedded.replication.postgres.cdc.texts import ARRAY_PARSERS, TEXT_PARSERS, elements
+from embedded.replication.postgres.cdc.texts import array_as_json, elements, parser
 from embedded.replication.records import arrow_type
 
 Ints = np.ndarray[Any, np.dtype[np.int64]]
@@ -250,10 +249,10 @@ def convert(raw: bytes, type_name: str, written: str) -> Any:
     text = raw.decode()
     if not written.startswith("list<"):
         if type_name.endswith("[]"):
-            return json.dumps(elements(text), ensure_ascii=False, separators=(",", ":"))
+            return array_as_json(text, type_name[:-2])
         if written == types.STRING:
             return text.replace("$", "").replace(",", "") if type_name == "money" else text
-        value = TEXT_PARSERS[_family(written)](text, arrow_type(written))
+        value = parser(type_name, _family(written))(text, arrow_type(written))
         overflows = written == types.DOUBLE and type_name in ("numeric", "money") and not isfinite(value)
         return None if overflows else value
     element = written[5:-1]
@@ -262,7 +261,7 @@ def convert(raw: bytes, type_name: str, written: str) -> Any:
         found = [item if item is None or isinstance(item, list) else item.rstrip(" ") for item in found]
     if any(isinstance(item, list) for item in found):
         return None  # more dimensions than the column was declared with
-    parse = ARRAY_PARSERS[_family(element)]
+    parse = parser(type_name[:-2], _family(element))
     values = [None if item is None else parse(item, arrow_type(element)) for item in found]
     lost = any(value is None and item is not None for value, item in zip(values, found, strict=True))
     return None if lost else values

@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import psycopg
 import pytest
 
 from embedded.credentials import Secrets
@@ -190,6 +191,28 @@ def test_a_lost_position_is_never_passed_over(shop: Capture) -> None:
     assert applied is not None
     assert applied["epoch"] == job["jobId"] > first["jobId"]
     assert len({row["_airbyte_generation_id"] for row in shop.speed.log("orders")}) == 1
+
+
+def test_a_rebuild_leaves_the_slots_of_others_alone(shop: Capture) -> None:
+    shop.sync()
+    shop.drop_slot()
+    there = f"select slot_type, database from pg_replication_slots where slot_name = '{shop.slot}'"
+    run = shop.source.run
+    run(f"select pg_create_physical_replication_slot('{shop.slot}')")
+    shop.rebuild()
+    assert "is not a logical slot" in shop.refuse()
+    assert run(there).fetchall() == [("physical", None)]
+    shop.drop_slot()
+    info = shop.source.db.info
+    with psycopg.connect(info.dsn, password=info.password, dbname="postgres", autocommit=True) as other:
+        other.execute(f"select pg_create_logical_replication_slot('{shop.slot}', 'pgoutput')".encode())
+        try:
+            assert "belongs to database postgres" in shop.refuse()
+            assert run(there).fetchall() == [("logical", "postgres")]
+        finally:
+            other.execute(f"select pg_drop_replication_slot('{shop.slot}')".encode())
+    shop.sync()
+    shop.assert_exact("orders", "items")
 
 
 def test_a_stream_that_may_have_missed_changes_is_refused(shop: Capture) -> None:

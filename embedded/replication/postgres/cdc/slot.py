@@ -45,6 +45,10 @@ select schemaname as namespace, tablename as name, rowfilter is not null as filt
 """
 
 
+class LostSlot(SyncError):
+    """A logical slot of this database whose log is gone: of no more use to anybody."""
+
+
 @dataclass(frozen=True)
 class Slot:
     """A usable slot. LSNs; sizes in bytes. limit: how much log the server keeps for a slot, None without a limit."""
@@ -67,7 +71,7 @@ class Slot:
 
 
 def find(db: Connection, options: ChangeDataCapture, source: PostgresSource) -> Slot | None:
-    """The slot, None when there is none; raises SyncError when it is of the wrong kind or has been invalidated."""
+    """The slot, None when there is none; raises SyncError when it is of the wrong kind, LostSlot when invalidated."""
     name = options.replication_slot
     try:
         level = db.execute("show wal_level").fetchone()
@@ -84,10 +88,11 @@ def find(db: Connection, options: ChangeDataCapture, source: PostgresSource) -> 
         raise _config(f"Replication slot {name} belongs to database {row['database']}, not {source.database}.")
     if row["restart"] is None or row["wal_status"] == "lost" or row["reason"]:
         why = f"wal_status {row['wal_status']}, invalidation_reason {row['reason'] or 'unknown'}"
-        raise _config(
+        message = (
             f"Replication slot {name} is not valid: {why}. Changes were lost with it: the source removed log that had"
             f" not been read. {REBUILD} The slot is replaced then."
         )
+        raise LostSlot("source", "config_error", message)
     keep = row["keep_mb"]
     return Slot(
         parse_lsn(row["restart"]),
@@ -113,11 +118,11 @@ def require(db: Connection, options: ChangeDataCapture, source: PostgresSource) 
 
 
 def replace(db: Connection, options: ChangeDataCapture, source: PostgresSource, log: Log) -> Slot:
-    """For a rebuild: the slot as it is if it can be used, else a new one."""
+    """For a rebuild: the slot as it is if it can be used, a new one if it is lost or missing; raises SyncError."""
     name = options.replication_slot
     try:
         slot = find(db, options, source)
-    except SyncError as error:
+    except LostSlot as error:
         log("warn", f"the slot is replaced: {error.message}")
         _run(db, source, sql.SQL("select pg_drop_replication_slot({})").format(sql.Literal(name)))
         slot = None

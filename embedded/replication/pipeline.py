@@ -146,6 +146,9 @@ class Reader(Protocol):
     def select(self, configured: list[DictRow], behaviour: str, shared: State | None) -> Selection:
         """Check the configured streams (rows of `streams`) against the source. `shared`: as for `read`."""
 
+    def restarted(self, shared: State | None, keys: Collection[Key]) -> State | None:
+        """The state of the whole connection when these streams are read from the start, and only they."""
+
     def read(self, selection: Selection, states: Mapping[Key, State | None], shared: State | None) -> Iterator[Event]:
         """Everything new since the given states: per stream, and that of the whole connection."""
 

@@ -90,23 +90,28 @@ class Sync:
     def _states(self, lanes: list[_Lane]) -> dict[Key, State | None]:
         """Where to go on: after what earlier attempts of this job have kept, or else after the last succeeded job."""
         known = connections.get_states(self._db, self._job.connection["id"])
-        self._shared = connections.get_shared_state(self._db, self._job.connection["id"])
+        shared = connections.get_shared_state(self._db, self._job.connection["id"])
         progress = jobs.get_progress(self._db, self._job.id) or {"streams": []}
         kept = {(item["namespace"], item["name"]): item for item in progress["streams"]}
         refresh = self._job.refresh
+        begin = {lane.stream.key for lane in lanes if self._begins(lane)}
         states: dict[Key, State | None] = {}
         for lane in lanes:
             key = lane.stream.key
-            begins = lane.stream.config["syncMode"].startswith("full_refresh") or (refresh and refresh.covers(key))
-            states[key] = None if begins or key not in known else known[key]["cursor"]
+            states[key] = None if key in begin or key not in known else known[key]["cursor"]
             if key in kept:
                 states[key] = lane.state = kept[key]["state"]
                 lane.before = Written(*(kept[key][part] for part in ("records", "bytes", "files")))
                 self._log("info", f"stream {lane.stream.label}: goes on after {lane.before.records} records")
-        if refresh and refresh.streams is None:
-            self._shared = None
-        self._shared = progress.get("shared") or self._shared
+        everything = refresh is not None and refresh.streams is None
+        self._shared = progress.get("shared") or (None if everything else self._reader.restarted(shared, begin))
         return states
+
+    def _begins(self, lane: _Lane) -> bool:
+        """Whether the job reads the stream from the start."""
+        refresh = self._job.refresh
+        full = lane.stream.config["syncMode"].startswith("full_refresh")
+        return full or (refresh is not None and refresh.covers(lane.stream.key))
 
     def hear(self) -> None:
         """The source said something."""

@@ -43,7 +43,8 @@ from embedded.replication.postgres.connection import connect as connect_source
 from embedded.replication.postgres.tables import TableReader
 from embedded.replication.postgres_destination.destination import PostgresTables
 from embedded.replication.protocol import APPLICATION, DATABASE, DONE, FAILED, OPTIONS, OVERTAKEN, session_name
-from embedded.replication.protocol_connectors.reader import CONNECTOR_STATE, ConnectorReader
+from embedded.replication.protocol_connectors.reader import ConnectorReader
+from embedded.replication.protocol_connectors.states import CONNECTOR_STATE
 from embedded.replication.s3.destination import S3Lake
 from embedded.replication.store import actors, connections, jobs
 from embedded.replication.store.database import Connection, connect

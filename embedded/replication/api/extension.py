@@ -17,6 +17,7 @@ from embedded.replication.failures import SyncError, scrub
 from embedded.replication.problems import bad_request, not_found
 from embedded.replication.protocol import APPLICATION
 from embedded.replication.protocol_connectors import registry
+from embedded.replication.protocol_connectors.states import is_legacy
 from embedded.replication.store import actors, connections, jobs, objects
 
 _LOG_LINES = 1000
@@ -219,6 +220,12 @@ def refresh(call: Call) -> dict[str, Any]:
     with call.services.pool.connection() as db:
         row = connection_calls.existing(db, call.path_id("connectionId"))
         source = actors.get_actor(db, "source", row["source_id"])
+        legacy = is_legacy(connections.get_shared_state(db, row["id"]))
+    if legacy and body.streams is not None:
+        raise bad_request(
+            "The connector keeps one state for all its streams, so that none of them can be read again alone."
+            " Leave streams out to refresh all of them."
+        )
     if source is not None and (source["configuration"].get("replication_method") or {}).get("method") == "CDC":
         raise bad_request("The connection captures changes: POST .../rebuild begins a new snapshot of all its streams.")
     return _start(call, "refresh", body, {"mode": body.mode})

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -81,6 +81,9 @@ class TableReader:
         cursor = item.config["cursorField"][0] if item.config["syncMode"].startswith("incremental") else None
         as_double = decimal_as_double(self._job)
         return stream.build(item.table, item.columns, cursor, state if cursor else None, as_double)
+
+    def restarted(self, shared: State | None, keys: Collection[Key]) -> State | None:
+        return shared
 
     def read(self, selection: Selection, states: Mapping[Key, State | None], shared: State | None) -> Iterator[Event]:
         for index, item in enumerate(self._selected):

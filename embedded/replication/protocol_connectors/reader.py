@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -32,6 +32,7 @@ from embedded.replication.protocol_connectors.batch import Columns, arrow_type
 from embedded.replication.protocol_connectors.calls import program
 from embedded.replication.protocol_connectors.process import Process
 from embedded.replication.protocol_connectors.registry import Definition
+from embedded.replication.protocol_connectors.states import CONNECTOR_STATE, is_legacy, of, without
 from embedded.replication.records import Field
 
 # A batch is cut at whichever comes first; records.py takes no more rows at once.
@@ -41,9 +42,6 @@ _BATCH_ROWS = 32768
 _STATE_ROWS, _STATE_SECONDS = 4096, 1.0
 _LOG_LINES = 2000
 _LEVELS = {"FATAL": "error", "ERROR": "error", "WARN": "warn", "INFO": "info", "DEBUG": "debug", "TRACE": "debug"}
-CONNECTOR_STATE = (
-    "airbyte"  # under which a connector's own state is kept, so that no other source's state is taken for it
-)
 
 
 @dataclass
@@ -124,16 +122,20 @@ class ConnectorReader:
         )
         return SourceStream(table.namespace, table.name, item.config, fields, (), item.fields, tuple(table.primary_key))
 
+    def restarted(self, shared: State | None, keys: Collection[Key]) -> State | None:
+        return without(shared, keys)
+
     def read(self, selection: Selection, states: Mapping[Key, State | None], shared: State | None) -> Iterator[Event]:
         files = {
             "config": self._configuration,
             "catalog": {"streams": [self._configured(item) for item in self._selected]},
         }
-        state = self._state(states, shared)
+        given = self._given(states, shared)
+        state = self._state(given, shared)
         if state:
             files["state"] = state
         self._lanes = {
-            (item.table.namespace, item.table.name): self._lane(i, item) for i, item in enumerate(self._selected)
+            (item.table.namespace, item.table.name): self._lane(i, item, given) for i, item in enumerate(self._selected)
         }
         with Process(
             program(self._definition),
@@ -158,29 +160,31 @@ class ConnectorReader:
         if self._shared is not None:
             yield Progress({}, self._shared)
 
-    def _lane(self, index: int, item: changes.Stream[catalog.Stream]) -> _Lane:
+    def _given(self, states: Mapping[Key, State | None], shared: State | None) -> dict[Key, dict[str, Any]]:
+        """States of streams: none for one that is read from the start, and none at all beside a shared state."""
+        if of(shared) is not None:
+            return {}
+        return {key: own for key, state in states.items() if (own := of(state)) is not None}
+
+    def _lane(self, index: int, item: changes.Stream[catalog.Stream], given: Mapping[Key, dict[str, Any]]) -> _Lane:
+        """A stream that sends no STATE (nothing was new) stays where it was."""
         table = item.table
         name = ".".join(filter(None, (table.namespace, table.name)))
         fields = [(column.name, column.shape) for column in table.columns if column.name in item.columns]
-        return _Lane(index, item, Columns(name, fields))
+        return _Lane(index, item, Columns(name, fields), state=given.get((table.namespace, table.name)))
 
     def _configured(self, item: changes.Stream[catalog.Stream]) -> dict[str, Any]:
         return catalog.configured(item.table, item.config, item.columns)
 
-    def _state(self, states: Mapping[Key, State | None], shared: State | None) -> Any:
+    def _state(self, given: Mapping[Key, dict[str, Any]], shared: State | None) -> Any:
         """The `--state` file: a list of messages, or the one object of a connector that knows no streams."""
-        kept = (shared or {}).get(CONNECTOR_STATE)
-        if isinstance(kept, dict):
-            if "legacy" in kept:
-                return kept["legacy"]
-            return [{"type": "GLOBAL", "global": kept}]
+        kept = of(shared)
+        if kept is not None:
+            return kept["legacy"] if is_legacy(shared) else [{"type": "GLOBAL", "global": kept}]
         found = []
-        for item in self._selected:
-            key = (item.table.namespace, item.table.name)
-            own = (states.get(key) or {}).get(CONNECTOR_STATE)
-            if own is not None:  # sync.py gives none where a stream is to be read from the start
-                descriptor = {"name": key[1], **({"namespace": key[0]} if key[0] else {})}
-                found.append({"type": "STREAM", "stream": {"stream_descriptor": descriptor, "stream_state": own}})
+        for (namespace, name), own in given.items():
+            descriptor = {"name": name, **({"namespace": namespace} if namespace else {})}
+            found.append({"type": "STREAM", "stream": {"stream_descriptor": descriptor, "stream_state": own}})
         return found
 
     def _events(self, process: Process) -> Iterator[Event]:

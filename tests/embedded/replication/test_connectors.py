@@ -224,6 +224,61 @@ def test_a_global_state_is_handed_back(bench: Place, tmp_path: Path) -> None:
     assert scripted.notes(tmp_path)["state"] == [{"type": "GLOBAL", "global": shared}]
 
 
+def test_a_stream_without_news_stays_where_it_was(bench: Place, tmp_path: Path) -> None:
+    """No STATE came: in a sync of its own, and in an attempt that goes on from what was kept."""
+    many = {"records": "a", "rows": [{"id": i} for i in range(5000)]}
+    broken = [many, {"state": "a", "is": {"after": 4999}}, {"exit": 1}]
+    configuration = scripted.configuration(tmp_path, [scripted.stream("a", IDS)], broken, [])
+    connection = connect(bench, configuration, incremental("a"))
+    job = bench.server.sync(connection)
+    assert (len(job["attempts"]), job["rowsSynced"]) == (2, 5000)
+    for _ in range(2):
+        assert bench.server.sync(connection)["rowsSynced"] == 0
+        assert scripted.notes(tmp_path)["state"][0]["stream"]["stream_state"] == {"after": 4999}
+    assert bench.server.state(connection)["a"]["cursor"] == {"airbyte": {"after": 4999}}
+
+
+def refresh(bench: Place, connection: str, *streams: str, expect: int = 200) -> dict[str, Any]:
+    body = {"mode": "truncate", "streams": [{"name": name} for name in streams]}
+    url = f"{bench.server.extension}/connections/{connection}/refresh"
+    reply: dict[str, Any] = bench.server.call("POST", url, expect=expect, json=body)
+    return bench.server.wait(reply["jobId"]) if expect == 200 else reply
+
+
+def entry(name: str, **state: int) -> dict[str, Any]:
+    return {"stream_descriptor": {"name": name}, "stream_state": state}
+
+
+def test_a_stream_is_refreshed_without_its_part_of_a_global_state(bench: Place, tmp_path: Path) -> None:
+    shared = {"shared_state": {"lsn": 5}, "stream_states": [entry("a", done=1), entry("b", done=1)]}
+    steps = [
+        {"records": "a", "rows": [{"id": 1}]},
+        {"records": "b", "rows": [{"id": 1}]},
+        {"say": {"type": "STATE", "state": {"type": "GLOBAL", "global": shared}}},
+    ]
+    configuration = scripted.configuration(tmp_path, [scripted.stream("a", IDS), scripted.stream("b", IDS)], steps)
+    connection = connect(bench, configuration, incremental("a"), incremental("b"))
+    bench.server.sync(connection)
+    assert refresh(bench, connection, "a")["status"] == "succeeded"
+    assert scripted.notes(tmp_path)["state"] == [
+        {"type": "GLOBAL", "global": {**shared, "stream_states": [entry("b", done=1)]}}
+    ]
+    bench.server.sync(connection)
+    assert scripted.notes(tmp_path)["state"] == [{"type": "GLOBAL", "global": shared}]
+    assert refresh(bench, connection, "a", "b")["status"] == "succeeded"
+    assert scripted.notes(tmp_path)["state"] is None
+
+
+def test_a_state_of_all_streams_together_is_refreshed_whole(bench: Place, tmp_path: Path) -> None:
+    steps = [{"records": "a", "rows": [{"id": 1}]}, {"say": {"type": "STATE", "state": {"data": {"after": 1}}}}]
+    configuration = scripted.configuration(tmp_path, [scripted.stream("a", IDS), scripted.stream("b", IDS)], steps)
+    connection = connect(bench, configuration, incremental("a"), incremental("b"))
+    bench.server.sync(connection)
+    bench.server.sync(connection)
+    assert scripted.notes(tmp_path)["state"] == {"after": 1}
+    assert "one state for all its streams" in str(refresh(bench, connection, "a", expect=400))
+
+
 def test_what_was_kept_is_not_read_again(bench: Place, tmp_path: Path) -> None:
     """Rows before the last state stay, rows after it are undone and read again; all appear with the job's success."""
     many = [{"id": i} for i in range(5000)]

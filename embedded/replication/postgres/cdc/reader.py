@@ -7,7 +7,7 @@ destination has it and the state says so.
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -176,6 +176,9 @@ class ChangeReader:
     def _plans(self, item: changes.Stream[Table]) -> list[tuple[Any, types.TypePlan]]:
         as_double = decimal_as_double(self._job)
         return [(column, plan(column, as_double)) for column in item.table.columns if column.name in item.columns]
+
+    def restarted(self, shared: State | None, keys: Collection[Key]) -> State | None:
+        return shared  # a capture's streams are only ever read anew together, see rebuild
 
     def read(self, selection: Selection, states: Mapping[Key, State | None], shared: State | None) -> Iterator[Event]:
         if any(not entry.get("complete") for entry in self._state["streams"].values()):

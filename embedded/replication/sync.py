@@ -46,6 +46,7 @@ class _Lane:
     reported: float = field(default_factory=time.monotonic)
     read: int = 0
     state: State | None = None
+    covered: bool = True  # no row was written since `state`, or since that of the whole connection
     before: Written = field(default_factory=Written)  # by earlier attempts of this job, and kept
     outcome: dict[str, Any] | None = None
 
@@ -65,6 +66,8 @@ class Sync:
         self._reach = reach
         self._shared: State | None = None
         self._covers_all = False  # the state of the whole connection has moved in this attempt
+        self._kept: dict[Key, dict[str, Any]] = {}  # what the job has noted of each stream, see _keep
+        self._kept_shared: State | None = None
         self._kept_at = self._heard_at = time.monotonic()
 
     def run(self) -> dict[str, Any]:
@@ -92,7 +95,8 @@ class Sync:
         known = connections.get_states(self._db, self._job.connection["id"])
         shared = connections.get_shared_state(self._db, self._job.connection["id"])
         progress = jobs.get_progress(self._db, self._job.id) or {"streams": []}
-        kept = {(item["namespace"], item["name"]): item for item in progress["streams"]}
+        kept = self._kept = {(item["namespace"], item["name"]): item for item in progress["streams"]}
+        self._kept_shared = progress.get("shared")
         refresh = self._job.refresh
         begin = {lane.stream.key for lane in lanes if self._begins(lane)}
         states: dict[Key, State | None] = {}
@@ -104,7 +108,7 @@ class Sync:
                 lane.before = Written(*(kept[key][part] for part in ("records", "bytes", "files")))
                 self._log("info", f"stream {lane.stream.label}: goes on after {lane.before.records} records")
         everything = refresh is not None and refresh.streams is None
-        self._shared = progress.get("shared") or (None if everything else self._reader.restarted(shared, begin))
+        self._shared = self._kept_shared or (None if everything else self._reader.restarted(shared, begin))
         return states
 
     def _begins(self, lane: _Lane) -> bool:
@@ -135,16 +139,21 @@ class Sync:
 
     def _progress(self, lanes: list[_Lane], states: Mapping[int, State], shared: State | None) -> None:
         for index, state in states.items():
-            lanes[index].state = state
+            lanes[index].state, lanes[index].covered = state, True
         if shared is not None:
             self._shared = shared
             self._covers_all = True
+            for lane in lanes:
+                lane.covered = True
         if time.monotonic() - self._kept_at >= self._job.checkpoint_seconds:
-            self._keep([lane for lane in lanes if lane.state is not None or self._covers_all])
+            self._keep([lane for lane in lanes if lane.covered and (lane.state is not None or self._covers_all)])
             self._kept_at = time.monotonic()
 
     def _keep(self, lanes: list[_Lane]) -> None:
-        """Durable data first, then, in one transaction, that it is kept and the states that cover it."""
+        """Durable data first, then, in one transaction, that it is kept and the states that cover it.
+
+        lanes: those without a row beyond their state. Of the others stays noted what was kept of them before.
+        """
         targets = [lane.target for lane in lanes]
         written = self._destination.cut(targets)
         if written is None:
@@ -152,18 +161,19 @@ class Sync:
         with self._db.transaction():
             jobs.hold_attempt(self._db, self._job.id, self._job.attempt)
             self._destination.keep(targets)
-            streams = []
             for lane, part in zip(lanes, written, strict=True):
                 so_far = lane.before + part
                 place = {"namespace": lane.stream.namespace, "name": lane.stream.name, "state": lane.state}
-                streams.append({**place, **asdict(so_far)})
-            shared = self._shared if self._covers_all else None
-            progress = {"streams": streams, "shared": shared}
+                self._kept[lane.stream.key] = {**place, **asdict(so_far)}
+            if self._covers_all:
+                self._kept_shared = self._shared
+            progress = {"streams": list(self._kept.values()), "shared": self._kept_shared}
             jobs.set_progress(self._db, self._job.id, self._job.attempt, progress)
         self._reach("after_progress")
 
     def _write(self, lane: _Lane, rows: Rows) -> None:
         lane.writer.write(lane.records.shape(rows.batch, rows.event, rows.extracted, rows.changes))
+        lane.covered = False
         lane.read += rows.batch.num_rows
         if time.monotonic() - lane.reported > _PROGRESS_SECONDS:
             lane.reported = time.monotonic()

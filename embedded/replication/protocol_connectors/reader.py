@@ -54,6 +54,7 @@ class _Lane:
     frame: messages.Frame | None = None
     waiting: messages.Waiting = field(default_factory=messages.Waiting)
     state: dict[str, Any] | None = None
+    covered: int | None = 0  # how many of the waiting rows `state` covers; None: rows beyond it have gone on
     status: str | None = None
     ended: bool = False
     flushed_at: float = field(default_factory=time.monotonic)
@@ -155,8 +156,7 @@ class ConnectorReader:
         self._judge(code)
         for lane in self._lanes.values():
             if not lane.ended:
-                yield from self._flush(lane)
-                yield self._end(lane)
+                yield from self._end(lane)
         if self._shared is not None:
             yield Progress({}, self._shared)
 
@@ -245,13 +245,13 @@ class ConnectorReader:
             yield from self._flush(lane)
         for other in self._lanes.values():
             if other is not lane and other.status == "COMPLETE" and not other.ended:
-                yield from self._flush(other)
-                yield self._end(other)
+                yield from self._end(other)
 
     def _flush(self, lane: _Lane) -> Iterator[Event]:
         waiting, lane.waiting = lane.waiting, messages.Waiting()
         if not waiting.data:
             return
+        lane.covered = 0 if lane.covered == len(waiting.data) else None
         arrays, noted = lane.columns.convert(waiting.data)
         for row, items in waiting.changes.items():
             noted.setdefault(row, []).extend(items)
@@ -259,10 +259,13 @@ class ConnectorReader:
         batch = pa.RecordBatch.from_arrays(arrays, [f"c{i}" for i in range(len(arrays))])
         yield Rows(lane.index, batch, extracted=_instants(waiting.stamps), changes=noted)
 
-    def _end(self, lane: _Lane) -> StreamEnd:
+    def _end(self, lane: _Lane) -> Iterator[Event]:
         lane.ended = True
+        yield from self._flush(lane)
         state = None if lane.state is None else {CONNECTOR_STATE: lane.state}
-        return StreamEnd(lane.index, state, {"status": lane.status})
+        if state is not None and lane.covered == 0:
+            yield Progress({lane.index: state})
+        yield StreamEnd(lane.index, state, {"status": lane.status})
 
     def _state_message(self, state: dict[str, Any]) -> Iterator[Event]:
         """Every record before a STATE is covered by it: they go on first."""
@@ -271,7 +274,7 @@ class ConnectorReader:
             stream = messages.plain(state.get("stream") or {})
             descriptor = stream.get("stream_descriptor") or {}
             lane = self._lane_of(descriptor.get("namespace"), descriptor.get("name"))
-            lane.state = stream.get("stream_state") or {}
+            lane.state, lane.covered = stream.get("stream_state") or {}, len(lane.waiting.data)
             if len(lane.waiting.data) >= _STATE_ROWS or time.monotonic() - lane.flushed_at > _STATE_SECONDS:
                 yield from self._flush(lane)
                 yield Progress({lane.index: {CONNECTOR_STATE: lane.state}})

@@ -301,6 +301,39 @@ def test_what_was_kept_is_not_read_again(bench: Place, tmp_path: Path) -> None:
     assert bench.lake.uploads() == []
 
 
+def test_streams_that_take_turns_keep_no_row_beyond_their_state(bench: Place, tmp_path: Path) -> None:
+    """At the state of `a`, `b` has gone on since its own, `c` is over likewise, and `d` has ended with its state."""
+    a, b, c, d = ([{"id": i} for i in range(count)] for count in (10_000, 5_500, 4_600, 10))
+    broken = [
+        {"records": "d", "rows": d}, {"state": "d", "is": {"after": 9}}, scripted.status("d", "COMPLETE"),
+        {"records": "c", "rows": c[:4500]}, {"state": "c", "is": {"after": 4499}},
+        {"records": "c", "rows": c[4500:]}, scripted.status("c", "COMPLETE"),
+        {"records": "b", "rows": b[:5000]}, {"state": "b", "is": {"after": 4999}},
+        {"records": "b", "rows": b[5000:5400]},
+        {"records": "a", "rows": a[:5000]}, {"state": "a", "is": {"after": 4999}},
+        {"exit": 1},
+    ]  # fmt: skip
+    rest = [
+        {"records": "c", "rows": c[4500:]}, {"state": "c", "is": {"after": 4599}},
+        {"records": "b", "rows": b[5000:]}, {"state": "b", "is": {"after": 5499}},
+        {"records": "a", "rows": a[5000:]}, {"state": "a", "is": {"after": 9999}},
+    ]  # fmt: skip
+    streams = [scripted.stream(name, IDS) for name in "abcd"]
+    configuration = scripted.configuration(tmp_path, streams, broken, rest)
+    wanted = [incremental(name) for name in "acd"]
+    connection = connect(bench, configuration, *wanted, {"name": "b", "syncMode": "full_refresh_overwrite"})
+    job = bench.server.sync(connection)
+    assert [attempt["status"] for attempt in job["attempts"]] == ["failed", "succeeded"]
+    given = {
+        item["stream"]["stream_descriptor"]["name"]: item["stream"]["stream_state"]["after"]
+        for item in scripted.notes(tmp_path)["state"]
+    }
+    assert given == {"a": 4999, "b": 4999, "c": 4499, "d": 9}
+    for name, rows in {"a": a, "b": b, "c": c, "d": d}.items():
+        assert ids(bench, name, job) == [row["id"] for row in rows], name
+    assert job["rowsSynced"] == sum(map(len, (a, b, c, d)))
+
+
 @pytest.mark.faults
 def test_a_failed_job_keeps_nothing(bench: Place, tmp_path: Path) -> None:
     steps = [

@@ -209,6 +209,7 @@ class Sync:
         with self._db.transaction():
             jobs.hold_attempt(self._db, self._job.id, self._job.attempt)
             connections.save_shared_state(self._db, self._job.connection["id"], state, self._job.id)
+            jobs.set_progressed(self._db, self._job.id, self._job.attempt)
         self._reader.acknowledge(state)
 
     def _lanes(self, selection: Selection) -> list[_Lane]:

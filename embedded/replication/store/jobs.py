@@ -280,6 +280,11 @@ def get_progress(db: Connection, job_id: int) -> dict[str, Any] | None:
 
 def set_progress(db: Connection, job_id: int, attempt: int, progress: dict[str, Any]) -> None:
     db.execute("update jobs set progress = %s where id = %s", [Jsonb(progress), job_id])
+    set_progressed(db, job_id, attempt)
+
+
+def set_progressed(db: Connection, job_id: int, attempt: int) -> None:
+    """The attempt has brought something that outlives it: if it fails, the next one follows at once."""
     db.execute("update attempts set progressed = true where job_id = %s and number = %s", [job_id, attempt])
 
 

@@ -87,8 +87,9 @@ def shop(own_capture: Capture) -> Capture:
 
 
 def crash(shop: Capture, point: str) -> None:
-    """A sync that is killed at a point."""
-    shop.server.faults(sync=[{"point": point, "action": "crash"}])
+    """A sync that is killed at a point; if it had got on, also the attempt that follows at once, before it does."""
+    again = {"point": "after_snapshot", "action": "crash", "attempt": 2}
+    shop.server.faults(sync=[{"point": point, "action": "crash"}, again])
     job = shop.sync("failed")
     assert "SIGKILL" in job["failureReason"]["message"], f"{point} was not reached: {job}"
     shop.server.faults()
@@ -111,6 +112,15 @@ def test_a_snapshot_that_is_killed_goes_on(shop: Capture, points: list[str]) -> 
         shop.sync()
         shop.assert_exact("orders", "items")
         shop.rebuild()
+
+
+def test_a_snapshot_that_gets_on_is_not_given_up(shop: Capture) -> None:
+    """Killed after each range: every attempt has moved, so none waits and they do not count as failures in a row."""
+    shop.server.stop()
+    shop.server.start({"sync": [{"point": "mid_range", "action": "crash"}]}, max_attempts="2", retry_seconds="1000")
+    job = shop.sync()
+    assert len(job["attempts"]) > 3, job
+    shop.assert_exact("orders", "items")
 
 
 @pytest.mark.parametrize("points", CHANGE_POINTS, ids=["short", "all"])

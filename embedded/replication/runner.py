@@ -28,13 +28,14 @@ from embedded.replication.protocol_connectors.process import INHERITED
 from embedded.replication.protocol_connectors.registry import FOLDER
 from embedded.replication.scratch import Scratch
 from embedded.replication.settings import Settings
-from embedded.replication.store import connections, jobs, objects
+from embedded.replication.store import connections, jobs
 from embedded.replication.store.database import RUNNER_LOCK, Connection, Pool, connect
 
 log = logging.getLogger(__name__)
 
 _TICK_SECONDS = 1.0
-_SETTLE_SECONDS = 30.0
+# Between two tries to settle a job, doubled with each: its destination may be away for long.
+_SETTLE_SECONDS, _LONGEST_SETTLE_SECONDS = 30.0, 3600.0
 # A worker that knows its source is silent says so itself; the runner waits this much longer.
 _LATER_SECONDS = 30.0
 _ROOT = Path(__file__).resolve().parents[2]
@@ -70,7 +71,7 @@ class Runner:
         self._mutex = threading.Lock()
         self._children: list[Child] = []
         self._lock: Connection | None = None
-        self._settle_after: dict[int, float] = {}
+        self._settling: dict[int, tuple[float, float]] = {}  # by job: when to try again, and the wait after that
         self._nursery = Nursery(self._environment, self._wake.set)
         self._thread = threading.Thread(target=self._loop, name="runner", daemon=True)
         self.leading = False
@@ -220,12 +221,16 @@ class Runner:
                     self._fail(db, job["id"], attempt, f"No worker could be started: {error}.", at_once=False)
 
     def _settle(self, db: Connection) -> None:
-        """Undo what ended jobs left in the destination, again and again until it is done."""
+        """Undo what ended jobs left in source and destination, again and again until it is done."""
         busy = {child.job_id for child in self._children}
-        for job_id in objects.unsettled_jobs(db):
-            if job_id not in busy and time.monotonic() >= self._settle_after.get(job_id, 0.0):
-                self._settle_after[job_id] = time.monotonic() + _SETTLE_SECONDS
-                self._spawn(job_id, 0)
+        room = self._settings.max_jobs - sum(1 for child in self._children if not child.attempt)
+        first, now = (0.0, _SETTLE_SECONDS), time.monotonic()
+        self._settling = {job_id: self._settling.get(job_id, first) for job_id in jobs.unsettled_jobs(db)}
+        due = [job_id for job_id, (at, _) in self._settling.items() if job_id not in busy and now >= at]
+        for job_id in due[: max(0, room)]:
+            _, wait = self._settling[job_id]
+            self._settling[job_id] = (now + wait, min(2 * wait, _LONGEST_SETTLE_SECONDS))
+            self._spawn(job_id, 0)
 
     def _spawn(self, job_id: int, attempt: int) -> None:
         arguments = ["sync", str(job_id), str(attempt)] if attempt else ["settle", str(job_id)]

@@ -51,6 +51,7 @@ from embedded.replication.store.database import Connection, connect
 from embedded.replication.sync import Sync
 
 _BEAT_SECONDS = 2.0
+_SESSION_SECONDS = 10.0
 
 
 def main(arguments: list[str]) -> int:
@@ -59,7 +60,7 @@ def main(arguments: list[str]) -> int:
     job_id = int(arguments[1])
     with connect(os.environ[DATABASE]) as db:
         if arguments[0] == "settle":
-            return _settle(db, job_id)
+            return _settle(db, job_id, Path(options["folder"]))
         return Attempt(db, job_id, int(arguments[2]), Path(options["folder"]), options).run()
 
 
@@ -122,6 +123,8 @@ class Attempt:
             self._log("info", f"attempt {prepared['number']} had written everything: finishing it")
             self._commit(target, prepared["outcome"], prepared["number"])
             return
+        if self._number > 1 and isinstance(self._job.source, PostgresSource):
+            _end_sessions(self._job.source, self._job_id, self._folder)  # before there is one of this attempt
         target.undo(all_of_it=False)
         target.check()
         with self._open_reader() as reader:
@@ -243,26 +246,34 @@ def open_destination(db: Connection, job: Job, log: Log, reach: Reach) -> Destin
     return kind(db, job, log, reach)
 
 
-def _settle(db: Connection, job_id: int) -> int:
+def _settle(db: Connection, job_id: int, folder: Path) -> int:
     row = jobs.get_job(db, job_id)
     if row is None or row["status"] not in ("failed", "cancelled"):
         return OVERTAKEN
     connection = _connection(db, row)
     source, destination = _parsed(*_ends(db, connection))
     if isinstance(source, PostgresSource):
-        _end_sessions(source, job_id)
+        _end_sessions(source, job_id, folder)
     job = Job(job_id, 0, connection, source, destination, datetime.now(UTC), 0)
     open_destination(db, job, lambda level, message: None, lambda point: None).undo(all_of_it=True)
+    jobs.set_settled(db, job_id)
     return DONE
 
 
-def _end_sessions(source: PostgresSource, job_id: int) -> None:
-    """A killed worker's query goes on at the source until it next sends a row: stop it now, if we can."""
+def _end_sessions(source: PostgresSource, job_id: int, folder: Path) -> None:
+    """A killed worker's query goes on at the source until it next sends a row: stop it now, if we can.
+
+    Returns when it is gone, and its temporary slot with it, or after _SESSION_SECONDS.
+    """
+    query = sql.SQL(
+        "select pg_terminate_backend(pid) from pg_stat_activity"
+        " where application_name = {} and usename = current_user and datname = current_database()"
+    ).format(sql.Literal(session_name(job_id)))
+    deadline = time.monotonic() + _SESSION_SECONDS
     try:
-        with connect_source(source, f"{APPLICATION} settle") as db:
-            name = sql.Literal(session_name(job_id))
-            query = "select pg_terminate_backend(pid) from pg_stat_activity where application_name = {}"
-            db.execute(sql.SQL(query).format(name))
+        with connect_source(source, f"{APPLICATION} settle", folder) as db:
+            while db.execute(query).fetchall() and time.monotonic() < deadline:
+                time.sleep(0.05)
     except (SyncError, psycopg.Error):
         pass  # the source is away: then it has no query of ours either
 

@@ -179,11 +179,12 @@ class PostgresTables:
         """Nothing about it is kept in the state database."""
 
     def undo(self, *, all_of_it: bool) -> None:
-        """Drop what waits, also of earlier jobs of the connection that failed or were cancelled.
+        """Drop what waits; before an attempt also what earlier jobs left, but not when one of these is undone late.
 
         Rows of a log stay: they lie beyond the applied LSN, and come again.
         """
         mine = str(self._job.connection["id"])
-        for identifier in [table for table, plan in self._staged_tables("[0-9]+") if plan["connection"] == mine]:
+        staged = self._staged_tables(None if all_of_it else "[0-9]+")
+        for identifier in [table for table, plan in staged if plan["connection"] == mine]:
             self._session.execute(sql.SQL("drop table {}").format(identifier))
         self._session.commit()

@@ -272,6 +272,19 @@ def stale_jobs(db: Connection, seconds: float) -> list[int]:
     return [row["id"] for row in rows]
 
 
+def unsettled_jobs(db: Connection) -> list[int]:
+    """Jobs that began, ended without success, and of which nobody has undone what they left behind."""
+    rows = db.execute(
+        "select id from jobs j where status in ('failed', 'cancelled') and settled_at is null"
+        " and exists (select from attempts a where a.job_id = j.id) order by id"
+    )
+    return [int(row["id"]) for row in rows]
+
+
+def set_settled(db: Connection, job_id: int) -> None:
+    db.execute("update jobs set settled_at = now() where id = %s", [job_id])
+
+
 def get_progress(db: Connection, job_id: int) -> dict[str, Any] | None:
     """What earlier attempts of an open job have brought for good, see sync.py."""
     row = get_job(db, job_id)

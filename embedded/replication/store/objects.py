@@ -95,12 +95,3 @@ def has_objects(db: Connection, destination_id: UUID, namespace: str, name: str)
         [destination_id, namespace, name],
     ).fetchone()
     return row is not None
-
-
-def unsettled_jobs(db: Connection) -> list[int]:
-    """Ended jobs, not succeeded, that still own objects or uploads: to be rolled back."""
-    rows = db.execute(
-        "select distinct o.job_id from objects o join jobs j on j.id = o.job_id"
-        " where j.status in ('failed', 'cancelled') and o.status <> 'removed' order by 1"
-    )
-    return [int(row["job_id"]) for row in rows]

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import random
+import re
+import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -152,6 +155,33 @@ def test_a_server_that_dies_goes_on(shop: Capture) -> None:
     assert shop.server.process is not None
     shop.server.process.wait(timeout=120)
     shop.server.start()
+    assert shop.server.wait(job_id)["status"] == "succeeded"
+    shop.assert_exact("orders", "items")
+
+
+@pytest.mark.parametrize("ends", ["cancelled", "killed"])
+def test_a_worker_that_waits_for_its_snapshot_leaves_no_slot(shop: Capture, ends: str) -> None:
+    """An open transaction keeps the source from making the temporary slot; whoever asked for it is gone meanwhile."""
+    waiting = "select active_pid from pg_replication_slots where temporary and active_pid is not null"
+
+    def walsenders() -> set[int]:
+        return {row[0] for row in shop.source.run(waiting).fetchall()}
+
+    shop.server.stop()
+    shop.server.start()
+    with psycopg.connect(shop.source.db.info.dsn, password=shop.source.db.info.password) as other:
+        other.execute("select pg_current_xact_id()")
+        job_id = shop.server.submit(shop.connection)
+        (first,) = until(walsenders, "the temporary slot")
+        if ends == "cancelled":
+            shop.server.call("DELETE", f"/jobs/{job_id}")
+            until(lambda: not walsenders(), "the slot to be dropped", 30)
+            return
+        started = re.findall(rf"job {job_id}: attempt 1 runs as process (\d+)", shop.server.log.read_text())
+        os.kill(int(started[-1]), signal.SIGKILL)
+        until(lambda: len(shop.server.job(job_id)["attempts"]) == 2, "the next attempt")
+        until(lambda: walsenders() - {first}, "its slot", 30)
+        assert first not in walsenders()
     assert shop.server.wait(job_id)["status"] == "succeeded"
     shop.assert_exact("orders", "items")
 

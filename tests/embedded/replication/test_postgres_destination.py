@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import datetime as dt
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from embedded.replication.connectors import PostgresDestination, parse
+from embedded.replication.pipeline import Job
+from embedded.replication.postgres_destination.destination import PostgresTables
 from tests.embedded.replication.capture import Capture, own, stream
-from tests.embedded.replication.harness import incremental, overwrite
+from tests.embedded.replication.harness import incremental, overwrite, until
 
 
 @pytest.fixture
@@ -32,6 +37,11 @@ def read(shop: Capture) -> list[dict[str, Any]]:
     return [own(row) for row in shop.speed.rows("select * from speed.orders order by id, updated_at")]
 
 
+def staged(shop: Capture) -> list[str]:
+    query = "select relname from pg_class where relname like '\\_airbyte\\_job%%' and relkind = 'r' order by 1"
+    return [row["relname"] for row in shop.speed.rows(query)]
+
+
 def test_a_full_refresh_replaces_the_table_at_once(shop: Capture) -> None:
     plain(shop, overwrite("orders"))
     shop.sync()
@@ -43,8 +53,7 @@ def test_a_full_refresh_replaces_the_table_at_once(shop: Capture) -> None:
     assert read(shop) == shop.truth("orders")
     generations = shop.speed.rows("select distinct _airbyte_generation_id as g from speed.orders")
     assert [row["g"] for row in generations] == [2]
-    left = shop.speed.rows("select relname from pg_class where relname like '\\_airbyte\\_job%%' and relkind = 'r'")
-    assert left == []
+    assert staged(shop) == []
 
 
 @pytest.mark.parametrize("point", ["after_read", "after_upload", "half_visible", "before_state"])
@@ -54,6 +63,34 @@ def test_a_killed_publication_is_finished_once(shop: Capture, point: str) -> Non
     job = shop.sync()
     assert "SIGKILL" in job["attempts"][0]["failureReason"]["message"]
     assert read(shop) == shop.truth("orders")
+
+
+@pytest.mark.parametrize("ended", ["jobs", "connections"])
+def test_a_job_that_is_ended_leaves_no_table(shop: Capture, ended: str, tmp_path: Path) -> None:
+    plain(shop, overwrite("orders"))
+    shop.server.faults(sync=[{"point": "after_read", "action": "wait", "path": str(tmp_path / "never")}])
+    job_id = shop.server.submit(shop.connection)
+    until(lambda: staged(shop) == [f"_airbyte_job_{job_id}_0"], "the staging table")
+    path = f"/jobs/{job_id}" if ended == "jobs" else f"/connections/{shop.connection}"
+    shop.server.call("DELETE", path, expect=200 if ended == "jobs" else 204)
+    until(lambda: not staged(shop), "the staging table to be dropped", 30)
+
+
+def test_settling_a_job_leaves_the_tables_of_the_next_one(shop: Capture) -> None:
+    connection = {"id": "c"}
+    shop.speed.rows("create schema speed")
+    for number in (1, 2):
+        shop.speed.rows(f"create table speed._airbyte_job_{number}_0 (id int)")
+        shop.speed.rows(f"""comment on table speed._airbyte_job_{number}_0 is '{{"connection": "c"}}'""")
+    options = shop.speed.configuration()
+    del options["applied_lsn_table"]
+    target = parse(PostgresDestination, options)
+    job: Any = Job(1, 0, connection, None, target, dt.datetime.now(dt.UTC), 0)
+    db: Any = None
+    tables = PostgresTables(db, job, lambda level, text: None, lambda point: None)
+    tables.undo(all_of_it=True)
+    tables._session.close()
+    assert staged(shop) == ["_airbyte_job_2_0"]
 
 
 def test_deduplication_keeps_the_newest_version(shop: Capture) -> None:

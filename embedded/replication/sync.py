@@ -86,6 +86,7 @@ class Sync:
         return {
             "snapshot": self._reader.position(),
             "streams": [lane.outcome for lane in lanes],
+            "before": [connections.settings(row) for row in configured],
             "configured": selection.stored,
             "state": self._shared,
         }

@@ -183,13 +183,11 @@ class Attempt:
         with self._db.transaction():
             jobs.hold_attempt(self._db, self._job_id, self._number)
             taken = {(row["namespace"], row["name"]): row for row in jobs.job_streams(self._db, self._job_id)}
-            if outcome["configured"] is not None:
-                connections.replace_streams(self._db, connection_id, outcome["configured"])
+            self._remember(outcome)
             for item in outcome["streams"]:
                 key = (item["namespace"], item["name"])
                 cursor = item["stats"]["cursor"]
                 connections.save_state(self._db, connection_id, taken[key], cursor, self._job_id)
-                connections.set_fields(self._db, connection_id, *key, item["fields"])
                 jobs.set_stream_stats(self._db, self._job_id, *key, item["stats"])
             if outcome.get("state") is not None:
                 connections.save_shared_state(self._db, connection_id, outcome["state"], self._job_id)
@@ -199,6 +197,20 @@ class Attempt:
             jobs.end_attempt(self._db, self._job_id, self._number, "succeeded", None)
             jobs.end_job(self._db, self._job_id, "succeeded", records, size)
             jobs.log(self._db, self._job_id, self._number, "info", f"succeeded: {records} records, {size} bytes")
+
+    def _remember(self, outcome: dict[str, Any]) -> None:
+        """What the sync saw of the schema, except where somebody has configured the streams anew meanwhile."""
+        connection_id = self._connection["id"]
+        connections.get_connection(self._db, connection_id, lock=True)
+        before = outcome.get("before", [])
+        now = [connections.settings(row) for row in connections.get_streams(self._db, connection_id)]
+        if outcome["configured"] is not None and now == before:
+            connections.replace_streams(self._db, connection_id, outcome["configured"])
+            return
+        same = {(row["namespace"], row["name"]) for row in now if row in before}
+        for item in outcome["streams"]:
+            if (item["namespace"], item["name"]) in same:
+                connections.set_fields(self._db, connection_id, item["namespace"], item["name"], item["fields"])
 
     def _reset(self, job: DictRow) -> None:
         """Forget the cursors and raise the generations: readers see nothing until the next sync. Deletes no file."""

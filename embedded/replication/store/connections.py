@@ -84,6 +84,11 @@ def get_streams(db: Connection, connection_id: UUID) -> list[Row]:
     return db.execute(query, [connection_id]).fetchall()
 
 
+def settings(row: Row) -> dict[str, Any]:
+    """A row of `streams` as JSON that two readings can be compared by."""
+    return {key: row[key] for key in ("namespace", "name", "config", "fields")}
+
+
 def replace_streams(db: Connection, connection_id: UUID, streams: list[dict[str, Any]]) -> None:
     """Set the whole configuration. States are kept: changing what is copied never forgets what was."""
     db.execute("delete from streams where connection_id = %s", [connection_id])

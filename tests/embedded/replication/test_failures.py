@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.embedded.replication.harness import Bench, Server, free_port, incremental, overwrite
+from tests.embedded.replication.harness import Bench, Server, free_port, incremental, overwrite, until
 
 
 @pytest.fixture
@@ -209,6 +210,27 @@ def test_changing_a_connection_forgets_nothing(orders: Bench) -> None:
     orders.server.call("PATCH", path, json={"status": "active", "configurations": {"streams": [incremental("orders")]}})
     assert orders.server.state(connection) == before
     assert len(orders.lake.objects()) == 1
+
+
+@pytest.mark.parametrize("behaviour", ["propagate_columns", "propagate_fully"])
+def test_a_connection_that_is_changed_during_a_sync_stays_so(orders: Bench, behaviour: str, tmp_path: Path) -> None:
+    """What was configured meanwhile counts, also where the sync has found a new table."""
+    named = {"selectedFields": [{"fieldPath": ["id"]}]}
+    connection = orders.connect(overwrite("orders", **named), nonBreakingSchemaUpdatesBehavior=behaviour)
+    orders.source.run("create table shop.items (id int primary key)")
+    go = tmp_path / "go"
+    orders.server.faults(sync=[{"point": "before_state", "action": "wait", "path": str(go)}])
+    job_id = orders.server.submit(connection)
+    until(lambda: any("are visible" in line for line in orders.server.log_lines(job_id)), "the sync's last step")
+    wider = overwrite("orders", selectedFields=[{"fieldPath": ["id"]}, {"fieldPath": ["total"]}])
+    orders.server.call("PATCH", f"/connections/{connection}", json={"configurations": {"streams": [wider]}})
+    go.touch()
+    assert orders.server.wait(job_id)["status"] == "succeeded"
+    (stream,) = orders.server.call("GET", f"/connections/{connection}")["configurations"]["streams"]
+    assert (stream["name"], stream["selectedFields"]) == ("orders", wider["selectedFields"])
+    job = orders.server.sync(connection)
+    (key,) = [file["key"] for file in orders.server.files(job["jobId"]) if file["name"] == "orders"]
+    assert {"id", "total"} <= set(orders.lake.file(key).schema_arrow.names)
 
 
 def test_a_source_that_goes_away_while_it_is_read(own_bench: Bench) -> None:

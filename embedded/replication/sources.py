@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Callable
 from contextlib import AbstractContextManager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -37,14 +38,21 @@ def definition(row: DictRow) -> Definition | None:
     return choice if isinstance(choice, Definition) else None
 
 
-def check(row: DictRow, folder: Path) -> None:
+def keep_configuration(row: DictRow, database: OpenDatabase, changed: dict[str, Any]) -> None:
+    """Note what a connector changed in its configuration, in the database and in `row`, which later calls go by."""
+    with database() as db:
+        actors.set_configuration(db, row["id"], changed)
+    row["configuration"] = changed
+
+
+def check(row: DictRow, database: OpenDatabase, folder: Path) -> None:
     """Raise SyncError unless the source can be used now; for change data capture also its slot and publication.
 
     `folder` is for a connector's files.
     """
     connector = definition(row)
     if connector is not None:
-        calls.check(connector, row["configuration"], folder)
+        calls.check(connector, row["configuration"], folder, partial(keep_configuration, row, database))
         return
     source = parse(PostgresSource, row["configuration"])
     with connect(source, f"{APPLICATION} check") as db:
@@ -62,7 +70,8 @@ def offered(row: DictRow, database: OpenDatabase, folder: Path, *, within: float
     """
     connector = definition(row)
     if connector is not None:
-        return connector_streams(connector, row, database, folder, within=within)
+        keep = partial(keep_configuration, row, database)
+        return connector_streams(connector, row, database, folder, keep, within=within)
     source = parse(PostgresSource, row["configuration"])
     try:
         with connect(source, f"{APPLICATION} discover") as db:
@@ -72,18 +81,18 @@ def offered(row: DictRow, database: OpenDatabase, folder: Path, *, within: float
 
 
 def connector_streams(
-    connector: Definition, row: DictRow, database: OpenDatabase, folder: Path, *, within: float
+    connector: Definition, row: DictRow, database: OpenDatabase, folder: Path, keep: calls.Keep, *, within: float
 ) -> catalog.Streams:
-    """The streams of a connector's source, see `offered`."""
+    """The streams of a connector's source, see `offered`. `keep`: `keep_configuration` of the row, or more."""
     fingerprint = _fingerprint(connector, row["configuration"])
     with database() as db:
         known = actors.get_catalog(db, row["id"], fingerprint, within)
     if known is not None:
         return catalog.streams(known)
-    found = calls.discover(connector, row["configuration"], folder)
+    found = calls.discover(connector, row["configuration"], folder, keep)
     streams = catalog.streams(found)  # before it is kept: what cannot be understood is asked for again
     with database() as db:
-        actors.save_catalog(db, row["id"], fingerprint, found)
+        actors.save_catalog(db, row["id"], _fingerprint(connector, row["configuration"]), found)
     return streams
 
 

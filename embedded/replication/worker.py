@@ -24,7 +24,6 @@ import time
 import traceback
 from contextlib import AbstractContextManager, nullcontext
 from datetime import UTC, datetime
-from functools import partial
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -155,10 +154,11 @@ class Attempt:
             reader = TableReader if self._job.source.cdc is None else ChangeReader
             return reader(self._job, self._folder, self._log, self._reach)
         within = self._options["discover_seconds"]
-        streams = sources.connector_streams(definition, self._source_row, self._database, self._folder, within=within)
+        row, keep = self._source_row, self._keep_configuration
+        streams = sources.connector_streams(definition, row, self._database, self._folder, keep, within=within)
         return ConnectorReader(
             definition,
-            self._source_row["configuration"],
+            row["configuration"],
             streams,
             offer(None, self._job.destination.TYPE),
             self._folder,
@@ -166,8 +166,12 @@ class Attempt:
             silence=self._options["heartbeat_seconds"],
             on_output=self._hear,
             reach=self._reach,
-            save_configuration=partial(actors.set_configuration, self._db, self._source_row["id"]),
+            save_configuration=keep,
         )
+
+    def _keep_configuration(self, changed: dict[str, Any]) -> None:
+        sources.keep_configuration(self._source_row, self._database, changed)
+        self._secrets += configuration.secrets(self._source_row)
 
     def _database(self) -> AbstractContextManager[Connection]:
         return nullcontext(self._db)

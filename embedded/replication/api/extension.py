@@ -127,7 +127,7 @@ def check_source(call: Call) -> dict[str, Any]:
     row = _actor(call, "source")
     try:
         with call.services.scratch.folder("check") as folder:
-            sources.check(row, folder)
+            sources.check(row, call.services.pool.connection, folder)
     except SyncError as error:
         return _failed(error, row)
     return {"status": "succeeded", "message": None}

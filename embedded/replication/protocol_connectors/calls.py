@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from embedded.replication.failures import SyncError
-from embedded.replication.protocol_connectors.messages import Failure, parse, plain
+from embedded.replication.protocol_connectors.messages import Failure, changed_configuration, parse, plain
 from embedded.replication.protocol_connectors.process import Process
 from embedded.replication.protocol_connectors.registry import Definition, NotInstalled
 
@@ -15,6 +15,7 @@ from embedded.replication.protocol_connectors.registry import Definition, NotIns
 SILENCE = 300.0
 
 Log = Callable[[str, str], None]
+Keep = Callable[[dict[str, Any]], None]
 
 
 def program(definition: Definition) -> Path:
@@ -27,24 +28,25 @@ def program(definition: Definition) -> Path:
 
 def spec(path: Path, folder: Path) -> dict[str, Any]:
     """The ConnectorSpecification of a program; raises SyncError."""
-    return _ask(path, "spec", {}, "SPEC", "spec", folder)
+    return _ask(path, "spec", {}, "SPEC", "spec", folder, keep=lambda changed: None)
 
 
-def check(definition: Definition, configuration: dict[str, Any], folder: Path, silence: float = SILENCE) -> None:
-    """Raise SyncError unless the connector can use its source with this configuration."""
+def check(definition: Definition, configuration: dict[str, Any], folder: Path, keep: Keep) -> None:
+    """Raise SyncError unless the connector can use its source with this configuration.
+
+    `keep` is given what the connector changed in it (a refreshed token), at once: the old one may be void already.
+    """
     path = program(definition)
-    status = _ask(path, "check", {"config": configuration}, "CONNECTION_STATUS", "connectionStatus", folder, silence)
+    status = _ask(path, "check", {"config": configuration}, "CONNECTION_STATUS", "connectionStatus", folder, keep=keep)
     if status.get("status") != "SUCCEEDED":
         message = str(status.get("message") or "The connector's check failed without a reason.")
         raise SyncError("source", "config_error", message)
 
 
-def discover(
-    definition: Definition, configuration: dict[str, Any], folder: Path, silence: float = SILENCE
-) -> dict[str, Any]:
-    """The source's AirbyteCatalog; raises SyncError."""
+def discover(definition: Definition, configuration: dict[str, Any], folder: Path, keep: Keep) -> dict[str, Any]:
+    """The source's AirbyteCatalog; raises SyncError. `keep`: as for `check`."""
     path = program(definition)
-    return _ask(path, "discover", {"config": configuration}, "CATALOG", "catalog", folder, silence)
+    return _ask(path, "discover", {"config": configuration}, "CATALOG", "catalog", folder, keep=keep)
 
 
 def _ask(
@@ -54,13 +56,14 @@ def _ask(
     type_: str,
     member: str,
     folder: Path,
-    silence: float = SILENCE,
+    *,
+    keep: Keep,
 ) -> dict[str, Any]:
     """Run to the end; gives the one message that is asked for."""
     failure = Failure()
     answer: dict[str, Any] | None = None
     stderr: list[str] = []
-    with Process(path, command, files, folder, silence=silence, on_stderr=stderr.append) as process:
+    with Process(path, command, files, folder, silence=SILENCE, on_stderr=stderr.append) as process:
         for line in process.lines():
             message = parse(line)
             if message is None:
@@ -69,6 +72,8 @@ def _ask(
                 answer = dict(plain(message[member]))
             elif message["type"] == "TRACE" and message.get("trace", {}).get("type") == "ERROR":
                 failure.take(message["trace"])
+            elif message["type"] == "CONTROL" and (changed := changed_configuration(message)) is not None:
+                keep(changed)
         code = process.wait()
     if answer is not None:
         return answer

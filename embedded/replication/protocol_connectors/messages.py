@@ -108,6 +108,13 @@ class Failure:
         return "\n".join(str(error[key]) for key in ("internal_message", "stack_trace") if error.get(key))
 
 
+def changed_configuration(message: dict[str, Any]) -> dict[str, Any] | None:
+    """The configuration that a CONTROL message says replaces the one given (refreshed tokens); None for another one."""
+    control = message.get("control") or {}
+    changed = (control.get("connectorConfig") or {}).get("config")
+    return plain(changed) if control.get("type") == "CONNECTOR_CONFIG" and isinstance(changed, dict) else None
+
+
 @dataclass
 class Waiting:
     """Records of one stream that wait to become a batch: their data, their times, and what the source changed."""

@@ -294,10 +294,9 @@ class ConnectorReader:
                 text = "\n".join(str(log[key]) for key in ("message", "stack_trace") if log.get(key))
                 self._note(_LEVELS.get(str(log.get("level")), "info"), text)
             case "CONTROL":
-                control = message.get("control") or {}
-                changed = (control.get("connectorConfig") or {}).get("config")
-                if control.get("type") == "CONNECTOR_CONFIG" and isinstance(changed, dict):
-                    self._save_configuration(messages.plain(changed))
+                changed = messages.changed_configuration(message)
+                if changed is not None:
+                    self._save_configuration(changed)
                     self._log("info", "the connector changed its configuration; it is kept")
 
     def _trace(self, trace: dict[str, Any]) -> None:

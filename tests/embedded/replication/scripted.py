@@ -2,7 +2,7 @@
 
 `configuration(...)` gives one. `runs` is a list of scripts, one for each run of `read` (the last one repeats); a script
 is a list of steps: {"say": message}, {"raw": text}, {"records": stream, "rows": [...]}, {"state": stream, "is": ...},
-{"wait": path}, {"orphan": path}, {"exit": code}.
+{"wait": path}, {"orphan": path}, {"exit": code}. `says` in a configuration: messages by command, said first.
 """
 
 from __future__ import annotations
@@ -40,6 +40,7 @@ def note():
                 "folder": os.getcwd(),
                 "modes": {{name: oct(os.stat(path).st_mode & 0o777) for name, path in options.items()}},
                 "state": json.load(open(options["--state"])) if "--state" in options else None,
+                "login": configuration.get("login"),
                 "catalog": json.load(open(options["--catalog"])),
             }},
             file,
@@ -73,6 +74,8 @@ def act(step):
         sys.exit(step["exit"])
 
 
+for message in configuration.get("says", {{}}).get(command, []):
+    say(message)
 if command == "check":
     say({{"type": "CONNECTION_STATUS", "connectionStatus": configuration.get("check", {{"status": "SUCCEEDED"}})}})
 elif command == "discover":

@@ -449,6 +449,41 @@ def test_a_changed_configuration_is_kept(bench: Place, tmp_path: Path) -> None:
     assert bench.server.call("GET", f"/sources/{source}")["configuration"]["login"] == {"key": "**********"}
 
 
+def rotated(configuration: dict[str, Any], key: str) -> dict[str, Any]:
+    plain = {name: value for name, value in configuration.items() if name not in ("sourceType", "says")}
+    changed = {"config": {**plain, "login": {"key": key}}}
+    control = {"type": "CONNECTOR_CONFIG", "connectorConfig": changed, "emitted_at": 1}
+    return {"type": "CONTROL", "control": control}
+
+
+def test_a_token_that_check_or_discover_changed_is_kept(bench: Place, tmp_path: Path) -> None:
+    """What a sync discovers with, it reads with."""
+    configuration = scripted.configuration(tmp_path, [scripted.stream("a", IDS)], [])
+    saying = {**configuration, "says": {"discover": [rotated(configuration, "second-secret")]}}
+    connection = connect(bench, saying, incremental("a"))
+    bench.server.sync(connection)
+    assert scripted.notes(tmp_path)["login"] == {"key": "second-secret"}
+    source = bench.server.call("GET", f"/connections/{connection}")["sourceId"]
+    says = {"check": [rotated(configuration, "third-secret")]}
+    bench.server.call("PATCH", f"/sources/{source}", json={"configuration": {"says": says}})
+    bench.server.call("POST", f"{bench.server.extension}/sources/{source}/check")
+    bench.server.sync(connection)
+    assert scripted.notes(tmp_path)["login"] == {"key": "third-secret"}
+    says = {"discover": [rotated(configuration, "fourth-secret")]}
+    bench.server.call("PATCH", f"/sources/{source}", json={"configuration": {"says": says}})
+    bench.server.sync(connection)
+    assert scripted.notes(tmp_path)["login"] == {"key": "fourth-secret"}
+
+
+def test_a_token_that_was_changed_stays_out_of_the_log(bench: Place, tmp_path: Path) -> None:
+    configuration = scripted.configuration(tmp_path, [scripted.stream("a", IDS)], [])
+    steps = [{"say": rotated(configuration, "a-newer-secret")}, {"raw": "my key is a-newer-secret\n"}]
+    job = bench.server.sync(connect(bench, {**configuration, "runs": [steps]}, incremental("a")))
+    lines = bench.server.log_lines(job["jobId"])
+    assert any("my key is" in line for line in lines)
+    assert "a-newer-secret" not in str(lines)
+
+
 def test_schema_changes_of_a_connector(bench: Place, tmp_path: Path) -> None:
     steps = [{"records": "a", "rows": [{"id": 1, "note": "n"}]}]
     configuration = scripted.configuration(tmp_path, [scripted.stream("a", IDS)], steps)

@@ -181,6 +181,8 @@ def _check(stream: StreamConfig, table: Table, offered: Offer) -> None:
         raise CatalogError(f"Stream {stream.name}: mappers are not available in this server.")
     if stream.includeFiles:
         raise CatalogError(f"Stream {stream.name}: includeFiles is not available in this server.")
+    if stream.destinationObjectName:
+        raise CatalogError(f"Stream {stream.name}: destinationObjectName is not available in this server; use prefix.")
     _check_key(stream, table, mode)
     _check_changes(table, offered)
     if offered.cdc and stream.cursorField not in (None, [], [CDC_CURSOR]):
@@ -272,8 +274,6 @@ def _stored(stream: StreamConfig, table: Table, offered: Offer) -> dict[str, Any
         "selectedFields": [{"fieldPath": [name]} for name in selected] if selected else [],
         "mappers": [],
     }
-    if stream.destinationObjectName:
-        config["destinationObjectName"] = stream.destinationObjectName
     fields = [field(column) for column in table.columns if selected is None or column.name in selected]
     return {"namespace": table.namespace, "name": table.name, "config": config, "fields": fields}
 

@@ -314,6 +314,7 @@ class TestConnections:
                 "must be selected",
             ),
             ({"name": "t", "mappers": [{"type": "hashing", "mapperConfiguration": {}}]}, "mappers are not available"),
+            ({"name": "t", "destinationObjectName": "other"}, "destinationObjectName is not available"),
         ],
     )
     def test_streams_that_do_not_fit(self, table: Bench, stream: dict[str, Any], message: str) -> None:

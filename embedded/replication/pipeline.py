@@ -158,7 +158,7 @@ class Reader(Protocol):
 
 @dataclass(frozen=True)
 class Target:
-    """A stream's place in the destination."""
+    """A stream's place in the destination. What is of a generation below the minimum is void once the job succeeds."""
 
     namespace: str
     name: str
@@ -227,6 +227,9 @@ class Destination(Protocol):
 
     def confirm(self) -> None:
         """Called in the transaction that records the job's success: note there that all is visible."""
+
+    def void(self, targets: Collection[Target]) -> None:
+        """Readers who look at the destination alone no longer see generations below the targets' minima. Idempotent."""
 
     def undo(self, *, all_of_it: bool) -> None:
         """Take back whatever attempts of this job wrote and did not finish or keep; or all of it. Idempotent."""

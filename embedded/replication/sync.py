@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
+from psycopg.rows import DictRow
+
 from embedded.replication.failures import SyncError
 from embedded.replication.pipeline import (
     Checkpoint,
@@ -260,35 +262,41 @@ class Sync:
                     overwrites = mode == "full_refresh_overwrite" or (
                         again and refresh is not None and refresh.truncate
                     )
-                    minimum = generation if overwrites else 0
+                    minimum = generation if overwrites else _void_below(states.get(key))
                     jobs.add_job_stream(self._db, self._job.id, *key, mode, generation, minimum)
                     known[key] = {"generation_id": generation, "minimum_generation_id": minimum}
                 row = known[key]
-                namespace, name = self._destination_name(*key)
-                targets.append(Target(namespace, name, row["generation_id"], row["minimum_generation_id"]))
+                placed = place(self._job.connection, *key)
+                targets.append(Target(*placed, row["generation_id"], row["minimum_generation_id"]))
         self._check_addresses(streams, targets)
         return targets
-
-    def _destination_name(self, namespace: str, name: str) -> tuple[str, str]:
-        connection = self._job.connection
-        match connection["namespace_definition"]:
-            case "source":
-                placed = namespace
-            case "custom_format":
-                placed = (connection["namespace_format"] or "").replace("${SOURCE_NAMESPACE}", namespace)
-            case _:
-                placed = ""  # the destination's default; destination-s3 has none: the segment collapses
-        return placed, f"{connection['prefix']}{name}"
 
     def _check_addresses(self, streams: list[SourceStream], targets: list[Target]) -> None:
         seen: dict[tuple[str, ...], str] = {}
         for stream, target in zip(streams, targets, strict=True):
-            place = self._destination.address(target.namespace, target.name)
-            if place in seen:
+            address = self._destination.address(target.namespace, target.name)
+            if address in seen:
                 message = (
-                    f"Streams {seen[place]} and {stream.label} would be written to one place,"
-                    f" {'/'.join(filter(None, place))}."
+                    f"Streams {seen[address]} and {stream.label} would be written to one place,"
+                    f" {'/'.join(filter(None, address))}."
                     " Use namespaceDefinition source, or leave one of them out."
                 )
                 raise SyncError("destination", "config_error", message)
-            seen[place] = stream.label
+            seen[address] = stream.label
+
+
+def place(connection: DictRow, namespace: str, name: str) -> tuple[str, str]:
+    """Namespace and name of a stream in the destination."""
+    match connection["namespace_definition"]:
+        case "source":
+            placed = namespace
+        case "custom_format":
+            placed = (connection["namespace_format"] or "").replace("${SOURCE_NAMESPACE}", namespace)
+        case _:
+            placed = ""  # the destination's default; destination-s3 has none: the segment collapses
+    return placed, f"{connection['prefix']}{name}"
+
+
+def _void_below(state: DictRow | None) -> int:
+    """The generations below are void for a stream that begins anew; one that goes on has none of them left."""
+    return 0 if state is None or state["cursor"] is not None else int(state["minimum_generation_id"])

@@ -36,7 +36,7 @@ from embedded.replication import configuration, faults, sources
 from embedded.replication.catalog import offer
 from embedded.replication.connectors import AVAILABLE, PostgresSource, S3Destination, parse
 from embedded.replication.failures import SyncError, scrub
-from embedded.replication.pipeline import Destination, Job, Log, Reach, Reader, Refresh
+from embedded.replication.pipeline import Destination, Job, Log, Reach, Reader, Refresh, Target
 from embedded.replication.postgres.cdc.reader import ChangeReader
 from embedded.replication.postgres.connection import connect as connect_source
 from embedded.replication.postgres.tables import TableReader
@@ -47,7 +47,7 @@ from embedded.replication.protocol_connectors.states import CONNECTOR_STATE
 from embedded.replication.s3.destination import S3Lake
 from embedded.replication.store import actors, connections, jobs
 from embedded.replication.store.database import Connection, connect
-from embedded.replication.sync import Sync
+from embedded.replication.sync import Sync, place
 
 _BEAT_SECONDS = 2.0
 _SESSION_SECONDS = 10.0
@@ -100,9 +100,6 @@ class Attempt:
         row = jobs.get_job(self._db, self._job_id)
         assert row is not None
         self._connection = _connection(self._db, row)
-        if row["type"] == "reset":
-            self._reset(row)
-            return
         ends = _ends(self._db, self._connection)
         self._source_row = ends[0]
         self._secrets = [secret for end in ends for secret in configuration.secrets(end)]
@@ -117,6 +114,9 @@ class Attempt:
             _refresh(row),
         )
         target = open_destination(self._db, self._job, self._log, self._reach)
+        if row["type"] == "reset":
+            self._reset(row, target)
+            return
         prepared = jobs.prepared_attempt(self._db, self._job_id)
         if prepared is not None:
             self._log("info", f"attempt {prepared['number']} had written everything: finishing it")
@@ -216,8 +216,27 @@ class Attempt:
             if (item["namespace"], item["name"]) in same:
                 connections.set_fields(self._db, connection_id, item["namespace"], item["name"], item["fields"])
 
-    def _reset(self, job: DictRow) -> None:
-        """Forget the cursors and raise the generations: readers see nothing until the next sync. Deletes no file."""
+    def _reset(self, job: DictRow, target: Destination) -> None:
+        """Forget the cursors and raise the generations: readers see nothing until the next sync. Deletes no file.
+
+        Cursors first: a table that is emptied, and goes on from its cursor, has lost its rows. The other way round they
+        are void already, and gone with the next sync at the latest.
+        """
+        void = jobs.job_streams(self._db, self._job_id) or self._forget(job)
+        target.void(
+            [
+                Target(*place(self._connection, item["namespace"], item["name"]), item["generation_id"],
+                       item["minimum_generation_id"])
+                for item in void
+            ]
+        )  # fmt: skip
+        with self._db.transaction():
+            jobs.hold_attempt(self._db, self._job_id, self._number)
+            jobs.end_attempt(self._db, self._job_id, self._number, "succeeded", None)
+            jobs.end_job(self._db, self._job_id, "succeeded")
+
+    def _forget(self, job: DictRow) -> list[DictRow]:
+        """The streams of the job, each in a new generation and without a cursor."""
         connection_id = self._connection["id"]
         wanted = job["options"].get("streams")
         keys = None if wanted is None else {(item["namespace"], item["name"]) for item in wanted}
@@ -232,8 +251,7 @@ class Attempt:
                 jobs.add_job_stream(self._db, self._job_id, *key, "reset", generation, generation)
                 taken = {**row, "generation_id": generation, "minimum_generation_id": generation}
                 connections.save_state(self._db, connection_id, taken, None, self._job_id)
-            jobs.end_attempt(self._db, self._job_id, self._number, "succeeded", None)
-            jobs.end_job(self._db, self._job_id, "succeeded")
+            return jobs.job_streams(self._db, self._job_id)
 
     def _reset_shared(self, connection_id: UUID) -> None:
         """A change data capture begins a new epoch, since epochs only grow; a connector's state is forgotten."""

@@ -105,6 +105,7 @@ class PostgresTables:
             "schema": layout.schema,
             "name": layout.name,
             "mode": mode,
+            "minimum_generation": target.minimum_generation,
             "columns": layout.columns,
             "key": layout.key,
             "cursor": layout.cursor,
@@ -177,6 +178,16 @@ class PostgresTables:
 
     def confirm(self) -> None:
         """Nothing about it is kept in the state database."""
+
+    def void(self, targets: Collection[Target]) -> None:
+        """Empty the tables. What was captured stays until the next sync's epoch is complete: readers go by that."""
+        if self._cdc:
+            return
+        for target in targets:
+            layout = table_layout(self._schema(target.namespace), shortened(target.name), (), (), None)
+            if "_airbyte_generation_id" in (self._session.columns_of(layout) or {}):
+                merge.forget(self._session, layout, target.minimum_generation)
+        self._session.commit()
 
     def undo(self, *, all_of_it: bool) -> None:
         """Drop what waits; before an attempt also what earlier jobs left, but not when one of these is undone late.

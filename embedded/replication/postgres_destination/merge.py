@@ -51,17 +51,24 @@ def publish(database: Database, staging: sql.Identifier, plan: dict[str, Any], *
     """Make a waiting table's rows visible, as its plan says."""
     columns = tuple((name, type_) for name, type_ in plan["columns"])
     layout = TableLayout(plan["schema"], plan["name"], columns, tuple(plan["key"]), plan["cursor"])
-    match plan["mode"]:
-        case "full_refresh_overwrite":
-            _replace(database, layout, staging, cascade=cascade)
-            return
-        case "incremental_deduped_history":
-            _deduplicate(database, layout, staging)
-        case _:
-            names = layout.column_list()
-            insert = sql.SQL("insert into {} ({}) select {} from {}").format(layout.identifier, names, names, staging)
-            database.execute(insert)
+    if plan["mode"] == "full_refresh_overwrite":
+        _replace(database, layout, staging, cascade=cascade)
+        return
+    forget(database, layout, plan.get("minimum_generation", 0))
+    if plan["mode"] == "incremental_deduped_history":
+        _deduplicate(database, layout, staging)
+    else:
+        names = layout.column_list()
+        insert = sql.SQL("insert into {} ({}) select {} from {}").format(layout.identifier, names, names, staging)
+        database.execute(insert)
     database.execute(sql.SQL("drop table {}").format(staging))
+
+
+def forget(database: Database, layout: TableLayout, minimum_generation: int) -> None:
+    """Delete the rows of the generations below (not TRUNCATE: who is reading goes on seeing them)."""
+    if minimum_generation:
+        delete = sql.SQL("delete from {} where _airbyte_generation_id < %s").format(layout.identifier)
+        database.execute(delete, [minimum_generation])
 
 
 def _replace(database: Database, layout: TableLayout, staging: sql.Identifier, *, cascade: bool) -> None:

@@ -84,6 +84,9 @@ class S3Lake:
         ids = [row["id"] for row in objects.of_job(self._db, self._job.id, ["uploaded"])]
         objects.set_status(self._db, ids, "visible")
 
+    def void(self, targets: Collection[Target]) -> None:
+        """Readers of the files go by the stream's minimum generation."""
+
     def undo(self, *, all_of_it: bool) -> None:
         for row in objects.of_job(self._db, self._job.id, ["planned", "uploaded", "visible"]):
             if row["kept"] and not all_of_it:

@@ -134,6 +134,11 @@ class Capture:
     def rebuild(self) -> None:
         self.server.call("POST", f"{self.server.extension}/connections/{self.connection}/rebuild")
 
+    def void(self, kind: str, **body: Any) -> str:
+        """A refresh, or a clear; gives the job's status in the end."""
+        url = f"{self.server.extension}/connections/{self.connection}/{kind}"
+        return str(self.server.wait(self.server.call("POST", url, json=body)["jobId"])["status"])
+
     def state(self) -> Row:
         found: Row = self.server.call("GET", f"{self.server.extension}/connections/{self.connection}/slot")
         return found

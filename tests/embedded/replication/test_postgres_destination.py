@@ -128,6 +128,77 @@ def test_changes_are_merged_by_key(shop: Capture, mode: str) -> None:
     assert read(shop) == shop.truth("orders")
 
 
+GENERATIONS = [
+    incremental("orders"),
+    stream("orders", "incremental_deduped_history", cursorField=["updated_at"]),
+]
+
+
+@pytest.mark.parametrize("chosen", GENERATIONS, ids=["append", "deduplicate"])
+def test_a_truncating_refresh_leaves_the_new_generation_alone(shop: Capture, chosen: dict[str, Any]) -> None:
+    plain(shop, chosen)
+    shop.sync()
+    shop.source.run("delete from shop.orders where id > 50")
+    shop.source.run("update shop.orders set note = 'old', updated_at = '2025-01-01' where id = 3")  # it was set back
+    assert shop.void("refresh", mode="truncate") == "succeeded"
+    assert read(shop) == shop.truth("orders")
+
+
+def test_a_merging_refresh_keeps_both_generations(shop: Capture) -> None:
+    plain(shop, incremental("orders"))
+    shop.sync()
+    shop.void("refresh", mode="merge")
+    assert len(read(shop)) == 2 * len(shop.truth("orders"))
+
+
+def test_a_refresh_that_is_killed_while_it_publishes_is_finished(shop: Capture) -> None:
+    plain(shop, incremental("orders"))
+    shop.sync()
+    shop.source.run("delete from shop.orders where id > 50")
+    shop.server.faults(sync=[{"point": "half_visible", "action": "crash", "attempt": 1}])
+    assert shop.void("refresh", mode="truncate") == "succeeded"
+    assert read(shop) == shop.truth("orders")
+
+
+@pytest.mark.parametrize("chosen", [*GENERATIONS, overwrite("orders")], ids=["append", "deduplicate", "replace"])
+def test_clear_empties_the_table(shop: Capture, chosen: dict[str, Any]) -> None:
+    shop.source.run("create table shop.items (id int primary key, updated_at timestamptz)")
+    shop.source.run("insert into shop.items values (1, '2026-01-01')")
+    plain(shop, chosen, incremental("items"))
+    shop.sync()
+    assert shop.void("clear", streams=[{"name": "orders"}]) == "succeeded"
+    assert read(shop) == []
+    assert len(shop.speed.rows("select id from speed.items")) == 1
+    shop.sync()
+    assert read(shop) == shop.truth("orders")
+
+
+@pytest.mark.parametrize("chosen", GENERATIONS, ids=["append", "deduplicate"])
+def test_what_clear_could_not_empty_goes_with_the_next_sync(shop: Capture, chosen: dict[str, Any]) -> None:
+    plain(shop, chosen)
+    shop.sync()
+    shop.source.run("delete from shop.orders where id > 50")
+    shop.speed.rows("alter table speed.orders rename to away")
+    assert shop.void("clear") == "succeeded", "a table that is not there is empty"
+    shop.speed.rows("alter table speed.away rename to orders")
+    shop.sync()
+    assert read(shop) == shop.truth("orders")
+    again = shop.sync()
+    assert again["streams"][0]["records"] == 1, "the cursor goes on"
+
+
+def test_clear_leaves_what_was_captured_until_the_next_epoch_is_complete(shop: Capture) -> None:
+    shop.publish("orders")
+    shop.connect(stream("orders"))
+    shop.sync()
+    assert shop.void("clear") == "succeeded"
+    shop.assert_exact("orders")
+    shop.sync()
+    shop.assert_exact("orders")
+    epochs = shop.speed.rows("select distinct _airbyte_generation_id from speed.orders")
+    assert len(epochs) == 2, "no row of a log is deleted"
+
+
 def test_what_the_destination_lacks_is_said_clearly(shop: Capture) -> None:
     shop.publish("orders")
     shop.connect(stream("orders"), destination=shop.speed.configuration(applied_lsn_table="lakehouse.nothing"))

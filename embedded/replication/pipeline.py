@@ -15,7 +15,7 @@ from typing import Any, Protocol
 import pyarrow as pa
 from psycopg.rows import DictRow
 
-from embedded.replication.records import Changes, Field
+from embedded.replication.records import Changes, Field, Fit
 
 Key = tuple[str, str]
 State = dict[str, Any]
@@ -195,6 +195,7 @@ class Destination(Protocol):
     """
 
     finishes_forward: bool
+    fit: Fit | None  # None: it holds every value of the types that are written
 
     def check(self) -> None:
         """Whether it can be used at all."""

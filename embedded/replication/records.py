@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -51,6 +51,10 @@ class Field:
     high: int | None = None
     distinct: bool = False
     logical: str | None = None
+
+
+Fit = Callable[[pa.Array, Field], tuple[pa.Array, Mapping[int, Changes]]]
+"""A column as a destination can hold it, of the same type, and by row what had to be taken out for that."""
 
 
 def arrow_type(written: str) -> pa.DataType:
@@ -127,8 +131,11 @@ class RawIds:
 class Records:
     """Shapes the batches of one stream in one sync."""
 
-    def __init__(self, fields: Sequence[Field], guarded: Sequence[int], sync_id: int, generation: int) -> None:
+    def __init__(
+        self, fields: Sequence[Field], guarded: Sequence[int], sync_id: int, generation: int, fit: Fit | None = None
+    ) -> None:
         self._fields = list(fields)
+        self._fit = fit
         self._has_flags = bool(guarded)
         self._sync_id = sync_id
         self._ids = RawIds()
@@ -152,6 +159,7 @@ class Records:
         """
         count = batch.num_rows
         bad: dict[int, np.ndarray[Any, Any]] = self._flagged(batch) if self._has_flags else {}
+        lost: dict[int, list[Mapping[str, str]]] = {row: list(items) for row, items in (noted or {}).items()}
         columns = []
         for index, field in enumerate(self._fields):
             array = batch.column(index)
@@ -162,10 +170,14 @@ class Records:
                 array = array.cast(field.type)
             if index in bad:
                 array = pc.if_else(pa.array(bad[index]), pa.scalar(None, field.type), array)
+            if self._fit is not None:
+                array, taken = self._fit(array, field)
+                for row, items in taken.items():
+                    lost.setdefault(row, []).extend(items)
             columns.append(array)
         if extracted is None:
             extracted = pa.array(np.full(count, time.time_ns() // 1_000_000)).view(META_FIELDS[1].type)
-        meta = self._meta(count, bad, noted or {}) if bad or noted else self._plain_meta[:count]
+        meta = self._meta(count, bad, lost) if bad or lost else self._plain_meta[:count]
         if event is not None:
             marker = {"field": MARKER_FIELD, "change": MARKER_CHANGE, "reason": MARKER_REASONS[event]}
             meta = self._make_meta(np.arange(count + 1, dtype=np.int32), [marker] * count)

@@ -220,7 +220,7 @@ class Sync:
         lanes = []
         for stream, target in zip(selection.streams, targets, strict=True):
             fields = self._fields(stream)
-            records = Records(fields, stream.guarded, self._job.id, target.generation)
+            records = Records(fields, stream.guarded, self._job.id, target.generation, self._destination.fit)
             named = replace(stream, fields=tuple(fields))
             writer = self._destination.writer(named, target, records.schema)
             lanes.append(_Lane(named, target, records, writer))

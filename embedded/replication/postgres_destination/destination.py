@@ -17,9 +17,11 @@ from embedded.replication.failures import SyncError
 from embedded.replication.pipeline import Job, Log, Reach, SourceStream, State, Target, Written
 from embedded.replication.postgres_destination import merge
 from embedded.replication.postgres_destination.database import Database
+from embedded.replication.postgres_destination.fitting import fit
 from embedded.replication.postgres_destination.layout import TableLayout, shortened, table_layout
 from embedded.replication.postgres_destination.tables import LogTable, MergedTable, StagedTable, Table
 from embedded.replication.protocol import session_name
+from embedded.replication.records import Fit
 from embedded.replication.store.database import Connection
 
 _MINIMUM_VERSION = 150_000
@@ -34,6 +36,7 @@ class PostgresTables:
         self._reach = reach
         self._cdc = getattr(job.source, "cdc", None) is not None
         self.finishes_forward = not self._cdc
+        self.fit: Fit | None = fit
         self._tables: list[Table] = []
         self._database: Database | None = None
 

@@ -6,7 +6,6 @@ at given places of one buffer; rows are laid out by sums of lengths.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
@@ -16,6 +15,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from embedded.replication.postgres_destination.documents import documents
 from embedded.replication.records import META
 
 Ints = np.ndarray[Any, np.dtype[np.int64]]
@@ -144,17 +144,10 @@ def _as_text(array: pa.Array) -> pa.Array:
     if pa.types.is_string(array.type):
         return array
     if array.type.equals(META) and len(array) and not len(array.field("changes").flatten()):
-        return pa.repeat(pa.scalar(_json(array[0].as_py())), len(array))  # nearly always: one text for all
+        return pa.repeat(pa.scalar(documents(array.slice(0, 1))[0]), len(array))  # nearly always: one text for all
     if pa.types.is_nested(array.type):
-        values = [
-            None if value is None else json.dumps(value, default=str, ensure_ascii=False) for value in array.to_pylist()
-        ]
-        return pa.array(values, pa.string())
+        return pa.array(documents(array), pa.string())
     return array.cast(pa.string())
-
-
-def _json(value: Any) -> str | None:
-    return None if value is None else json.dumps(value, default=str, ensure_ascii=False)
 
 
 def _numerics(array: pa.Array) -> _Encoded:

@@ -26,6 +26,12 @@ _BOOLEANS = {"true": True, "false": False}
 _SPECIAL = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
 
 
+def noted(path: str, change: str) -> Change:
+    """An entry of `_airbyte_meta.changes`."""
+    reason = "DESTINATION_SERIALIZATION_ERROR" if change == NULLED else "DESTINATION_FIELD_SIZE_LIMITATION"
+    return {"field": path, "change": change, "reason": reason}
+
+
 class _Unfit(Exception):
     """The type cannot carry the value."""
 
@@ -74,8 +80,7 @@ class Coercion:
             return None
 
     def _note(self, path: str, change: str) -> None:
-        reason = "DESTINATION_SERIALIZATION_ERROR" if change == NULLED else "DESTINATION_FIELD_SIZE_LIMITATION"
-        self.changes.append({"field": path, "change": change, "reason": reason})
+        self.changes.append(noted(path, change))
 
     def _struct(self, value: Any, shape: Shape, path: str) -> Any:
         if not isinstance(value, dict):

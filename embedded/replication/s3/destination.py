@@ -8,6 +8,7 @@ import pyarrow as pa
 
 from embedded.replication.failures import SyncError
 from embedded.replication.pipeline import Job, Log, Reach, SourceStream, State, Target, Written
+from embedded.replication.records import Fit
 from embedded.replication.s3 import client
 from embedded.replication.s3.layout import Layout, LayoutError, column_name, layout, safe_segment
 from embedded.replication.s3.parquet import ParquetStream
@@ -20,6 +21,7 @@ class S3Lake:
     """Implements pipeline.Destination."""
 
     finishes_forward = True
+    fit: Fit | None = None
 
     def __init__(self, db: Connection, job: Job, log: Log, reach: Reach) -> None:
         self._db = db

@@ -13,13 +13,17 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+import psycopg
 import pyarrow as pa
 import pytest
+from psycopg.rows import dict_row
 
 from tests.embedded.replication import scripted
+from tests.embedded.replication.capture import Speed
 from tests.embedded.replication.harness import NO_FAULTS, PROJECT, Bench, Lake, Server, Source, new_database, until
 
 IDS = {"id": {"type": "integer"}}
+AMOUNT = {"type": "number"}
 
 
 @pytest.fixture(scope="module")
@@ -68,10 +72,16 @@ def own_bench(platform_postgres: Any, object_store: Any, tmp_path: Path) -> Iter
         server.stop()
 
 
-def connect(bench: Place, configuration: dict[str, Any], *streams: dict[str, Any], **options: Any) -> str:
+def connect(
+    bench: Place,
+    configuration: dict[str, Any],
+    *streams: dict[str, Any],
+    destination: dict[str, Any] | None = None,
+    **options: Any,
+) -> str:
     workspace = bench.server.workspace()
     source = {"name": "scripted", "workspaceId": workspace, "configuration": configuration}
-    lake = {"name": "lake", "workspaceId": workspace, "configuration": bench.lake.configuration()}
+    lake = {"name": "lake", "workspaceId": workspace, "configuration": destination or bench.lake.configuration()}
     body = {
         "sourceId": bench.server.call("POST", "/sources", json=source)["sourceId"],
         "destinationId": bench.server.call("POST", "/destinations", json=lake)["destinationId"],
@@ -108,6 +118,33 @@ TYPED = {
         "properties": {"zip": {"type": "string"}, "since": {"type": "string", "format": "date-time"}},
     },
 }  # fmt: skip
+
+
+def test_what_postgres_cannot_hold_is_taken_out_and_named(bench: Place, platform_postgres: Any, tmp_path: Path) -> None:
+    nested = {"type": "object", "properties": {"zip": {"type": "string"}, "sizes": {"type": "array", "items": AMOUNT}}}
+    properties = {**IDS, "text": {"type": "string"}, "place": nested}
+    rows: list[dict[str, Any]] = [
+        {"id": 1, "text": "a\0b", "place": {"zip": "\0", "sizes": [math.inf, 1.5, None]}},
+        {"id": 2, "text": "b", "place": {"zip": "1"}},
+    ]
+    steps = [
+        {"raw": json.dumps({"type": "RECORD", "record": {"stream": "odd", "data": row, "emitted_at": 1}}) + "\n"}
+        for row in rows
+    ]
+    configuration = scripted.configuration(tmp_path, [scripted.stream("odd", properties)], steps)
+    with (
+        new_database(platform_postgres.superuser_dsn) as url,
+        psycopg.connect(url, autocommit=True, row_factory=dict_row) as db,
+    ):
+        target = Speed(url, db).configuration()
+        target.pop("applied_lsn_table")
+        bench.server.sync(connect(bench, configuration, incremental("odd"), destination=target))
+        first, second = db.execute("select * from api.odd order by id").fetchall()
+    assert (first["text"], first["place"]) == ("ab", {"zip": "", "sizes": [None, 1.5, None]})
+    assert (second["text"], second["place"]) == ("b", {"zip": "1", "sizes": None})
+    changes = {(item["field"], item["change"]) for item in first["_airbyte_meta"]["changes"]}
+    assert changes == {("text", "TRUNCATED"), ("place.zip", "TRUNCATED"), ("place.sizes", "NULLED")}
+    assert second["_airbyte_meta"]["changes"] == []
 
 
 def test_types_are_exact_and_what_is_not_is_named(bench: Place, tmp_path: Path) -> None:
@@ -487,7 +524,7 @@ def test_a_token_that_was_changed_stays_out_of_the_log(bench: Place, tmp_path: P
 def test_schema_changes_of_a_connector(bench: Place, tmp_path: Path) -> None:
     steps = [{"records": "a", "rows": [{"id": 1, "note": "n"}]}]
     configuration = scripted.configuration(tmp_path, [scripted.stream("a", IDS)], steps)
-    options = {"nonBreakingSchemaUpdatesBehavior": "propagate_columns"}
+    options: dict[str, Any] = {"nonBreakingSchemaUpdatesBehavior": "propagate_columns"}
     connection = connect(bench, configuration, incremental("a"), **options)
     source = bench.server.call("GET", f"/connections/{connection}")["sourceId"]
     wider = {"streams": [scripted.stream("a", {**IDS, "note": {"type": "string"}})]}

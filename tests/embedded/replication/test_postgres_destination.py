@@ -199,6 +199,47 @@ def test_clear_leaves_what_was_captured_until_the_next_epoch_is_complete(shop: C
     assert len(epochs) == 2, "no row of a log is deleted"
 
 
+ODD = {
+    "floats float8[]": ("'{NaN,1.5,Infinity}'", [None, 1.5, None]),
+    "amounts numeric(12,2)[]": ("'{1.5,-20}'", [1.5, -20]),
+    "days date[]": ("'{12000-01-02,0044-03-15 BC}'", ["12000-01-02", "0044-03-15 BC"]),
+    "stamps timestamptz[]": (
+        "'{12000-01-02 03:04:05.5+00,2026-01-01 00:00:00+00}'",
+        ["12000-01-02 03:04:05.500000+00:00", "2026-01-01 00:00:00+00:00"],
+    ),
+    "texts text[]": ("array['€\"', null]", ['€"', None]),
+    "doc json": (
+        r"""'{"a": "x\u0000y", "b": ["\ud800", 1e200000], "c": "\ud83d\ude00", "d": 1.10}'""",
+        {"a": "xy", "b": ["�", None], "c": "😀", "d": 1.1},
+    ),
+    "plain json": (r"""'{"a":  "\\u0000", "a": "\u00e4"}'""", {"a": "ä"}),
+}
+
+
+@pytest.mark.parametrize("captured", [False, True], ids=["query", "changes"])
+def test_a_value_that_json_has_no_place_for_stops_nothing(shop: Capture, captured: bool) -> None:
+    shop.source.run(f"create table shop.odd (id int primary key, {', '.join(ODD)}, updated_at timestamptz)")
+    shop.source.run("alter table shop.odd replica identity full")
+    chosen = stream("odd") if captured else incremental("odd")
+    if captured:
+        shop.publish("odd")
+        shop.connect(chosen)
+        shop.sync()  # what follows comes from the log
+    else:
+        plain(shop, chosen)
+    values = ", ".join(value for value, _ in ODD.values())
+    shop.source.run(f"insert into shop.odd values (1, {values}, '2026-01-01'), (2, {'null, ' * len(ODD)}'2026-01-02')")
+    job = shop.sync()
+    columns = [name.split()[0] for name in ODD]
+    first, second = shop.speed.rows("select * from speed.odd where id is not null order by id")
+    assert [first[name] for name in columns] == [found for _, found in ODD.values()]
+    assert all(second[name] is None for name in columns)
+    changes = {(item["field"], item["change"]) for item in first["_airbyte_meta"]["changes"]}
+    assert changes == {("floats", "NULLED"), ("doc", "NULLED"), ("doc", "TRUNCATED")}
+    assert second["_airbyte_meta"]["changes"] == []
+    assert job["streams"][0]["nulled"] == 3
+
+
 def test_what_the_destination_lacks_is_said_clearly(shop: Capture) -> None:
     shop.publish("orders")
     shop.connect(stream("orders"), destination=shop.speed.configuration(applied_lsn_table="lakehouse.nothing"))

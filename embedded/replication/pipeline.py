@@ -105,11 +105,16 @@ class Rows:
 
 @dataclass(frozen=True)
 class StreamEnd:
-    """All of a stream was read. `state` is where its next sync begins (None: anew); `stats` are for people."""
+    """All of a stream was read. `state` is where its next sync begins (None: anew); `stats` are for people.
+
+    snapshot: where a change log's snapshot stands in it, if no sync has succeeded since that was taken: with this one's
+    success all that came before it is void.
+    """
 
     stream: int
     state: State | None
     stats: dict[str, Any]
+    snapshot: int | None = None
 
 
 @dataclass(frozen=True)
@@ -182,6 +187,12 @@ class Writer(Protocol):
     """Takes the records of one stream (see records.py)."""
 
     def write(self, batch: pa.RecordBatch) -> None: ...
+
+    def supersede(self, snapshot: int) -> None:
+        """All records are written, and a snapshot at this commit LSN of the target's generation is among them.
+
+        A table of the latest versions loses what is older when the rest becomes visible.
+        """
 
     def close(self) -> Written:
         """Everything is durable, but not necessarily visible."""

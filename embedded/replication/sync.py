@@ -133,7 +133,9 @@ class Sync:
                     self._write(lanes[event.stream], event)
             case Progress(states, shared):
                 self._progress(lanes, states, shared)
-            case StreamEnd(stream, state, stats):
+            case StreamEnd(stream, state, stats, snapshot):
+                if snapshot is not None:
+                    lanes[stream].writer.supersede(snapshot)
                 self._end(lanes[stream], state, stats)
             case Checkpoint(state, last):
                 self._shared = state

@@ -75,7 +75,7 @@ class PostgresTables:
         if self._cdc and deduplicated:
             self._session.prepare(layout, deduplicated=True, log=False)
             soft = self._job.destination.cdc_deletion_mode == "Soft delete"
-            table = MergedTable(self._session, layout, self._reach, soft_delete=soft)
+            table = MergedTable(self._session, layout, self._reach, target.generation, soft_delete=soft)
         elif self._cdc:
             self._session.prepare(layout, deduplicated=False, log=True)
             table = LogTable(self._session, layout, self._reach, target.generation)

@@ -14,6 +14,7 @@ _TEMPORARY = "_airbyte_changes"
 # When two versions of a row meet, the one that was committed later wins; a later epoch is later than all before it.
 _CHANGE_ORDER = ("_airbyte_generation_id", "_ab_cdc_commit_lsn", "_ab_cdc_lsn")
 _EVENT = sql.SQL('_airbyte_meta @> \'{"changes": [{"field": "*"}]}\'')
+_SNAPSHOT = sql.SQL('_airbyte_meta @> \'{"changes": [{"field": "*", "reason": "SOURCE_SNAPSHOT"}]}\'')
 
 
 def temporary(database: Database, layout: TableLayout) -> sql.Identifier:
@@ -25,7 +26,11 @@ def temporary(database: Database, layout: TableLayout) -> sql.Identifier:
 
 
 def changes(database: Database, layout: TableLayout, source: sql.Identifier, *, soft_delete: bool) -> None:
-    """Apply changes to a table by key, then drop their table. A truncation removes all that is older than itself."""
+    """Apply changes to a table by key, then drop their table. A truncation removes all that is older than itself.
+
+    A snapshot does so only when it is complete, see `supersede`: its rows come over many transactions.
+    """
+    database.execute(sql.SQL("delete from {} where {}").format(source, _SNAPSHOT))
     target = layout.identifier
     order = _tuple("c", _CHANGE_ORDER)
     cut = sql.SQL("(select {order} from {source} c where {event} order by {order} desc limit 1)").format(
@@ -45,6 +50,12 @@ def changes(database: Database, layout: TableLayout, source: sql.Identifier, *, 
     alive = sql.SQL("true") if soft_delete else sql.SQL("l._ab_cdc_deleted_at is null")
     _insert(database, layout, latest, alive)
     database.execute(sql.SQL("drop table {}").format(source))
+
+
+def supersede(database: Database, layout: TableLayout, generation: int, snapshot: int) -> None:
+    """Delete all that is older than the rows of a snapshot: they stand at its commit LSN, twice."""
+    older = sql.SQL("delete from {} t where {} < (%s, %s, %s)").format(layout.identifier, _tuple("t", _CHANGE_ORDER))
+    database.execute(older, [generation, snapshot, snapshot])
 
 
 def publish(database: Database, staging: sql.Identifier, plan: dict[str, Any], *, cascade: bool) -> None:

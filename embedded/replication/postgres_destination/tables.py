@@ -45,6 +45,9 @@ class Table:
     def _send(self, rows: list[bytes]) -> None:
         raise NotImplementedError
 
+    def supersede(self, snapshot: int) -> None:
+        """Only a merged table has anything older."""
+
     def flush(self) -> None:
         """All rows are in the open transaction."""
         self._copy()
@@ -94,9 +97,12 @@ class LogTable(Table):
 class MergedTable(Table):
     """Keeps the latest version of each row: changes are collected in a temporary table and merged by key."""
 
-    def __init__(self, database: Database, layout: TableLayout, reach: Reach, *, soft_delete: bool) -> None:
+    def __init__(
+        self, database: Database, layout: TableLayout, reach: Reach, generation: int, *, soft_delete: bool
+    ) -> None:
         super().__init__(database, layout)
         self._reach = reach
+        self._generation = generation
         self._soft_delete = soft_delete
         self._temporary: sql.Identifier | None = None
 
@@ -105,6 +111,11 @@ class MergedTable(Table):
             self._temporary = merge.temporary(self._database, self._layout)
         self._database.copy(self._temporary, self._columns, rows)
         self._reach("mid_append")
+
+    def supersede(self, snapshot: int) -> None:
+        """In the open transaction, which ends with the sync: until then readers keep the rows of before."""
+        self.flush()
+        merge.supersede(self._database, self._layout, self._generation, snapshot)
 
     def flush(self) -> None:
         super().flush()

@@ -108,6 +108,9 @@ class ParquetWriter:
     def write(self, batch: pa.RecordBatch) -> None:
         self._stream.write(batch)
 
+    def supersede(self, snapshot: int) -> None:
+        """Readers go by the snapshot's marker."""
+
     def cut(self) -> Written:
         """End the current object; what comes next begins another."""
         self._stream.cut()

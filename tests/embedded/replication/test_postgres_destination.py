@@ -128,6 +128,33 @@ def test_changes_are_merged_by_key(shop: Capture, mode: str) -> None:
     assert read(shop) == shop.truth("orders")
 
 
+@pytest.mark.parametrize("point", ["mid_range", "mid_snapshot", "before_commit"])
+def test_a_rebuild_that_dies_leaves_the_table_whole(shop: Capture, point: str) -> None:
+    run = shop.source.run
+    run("insert into shop.orders select i, repeat('x', 20), 1, now() from generate_series(201, 30000) i")
+    shop.publish("orders")
+    shop.options = {"snapshot_range_mb": 1}
+    shop.connect(stream("orders", "incremental_deduped_history"))
+    shop.sync()
+    before = read(shop)
+    assert before == shop.truth("orders")
+    shop.drop_slot()  # nobody captures this deletion
+    run("delete from shop.orders where id between 100 and 199")
+    shop.rebuild()
+    shop.server.faults(sync=[{"point": point, "action": "crash", "attempt": 1}, {"point": "after_snapshot",
+        "action": "hang", "attempt": 2}, {"point": "after_read", "action": "hang", "attempt": 2}])  # fmt: skip
+    job = shop.server.submit(shop.connection)
+    until(lambda: len(shop.server.job(job)["attempts"]) > 1, "the first attempt to die")
+    assert read(shop) == before
+    shop.server.call("DELETE", f"/jobs/{job}")
+    shop.server.wait(job)
+    assert read(shop) == before
+    shop.server.faults()
+    run("insert into shop.orders values (150, 'again', 1, now())")
+    shop.sync()
+    assert read(shop) == shop.truth("orders")
+
+
 GENERATIONS = [
     incremental("orders"),
     stream("orders", "incremental_deduped_history", cursorField=["updated_at"]),

@@ -185,7 +185,9 @@ class ChangeReader:
             yield from self._initial()
         yield from self._changes()
         for index in range(len(self._selection)):
-            yield StreamEnd(index, None, {"lsn": format_lsn(self._state["lsn"]), "epoch": self._state["epoch"]})
+            stats = {"lsn": format_lsn(self._state["lsn"]), "epoch": self._state["epoch"]}
+            entry = self._state["streams"][self._selection[index].label]
+            yield StreamEnd(index, None, stats, entry["point"] if entry.pop("fresh", False) else None)
         yield Checkpoint(copy.deepcopy(self._state), last=True)
 
     def _initial(self) -> Iterator[Event]:
@@ -206,6 +208,7 @@ class ChangeReader:
         done = Position(**entry["position"]) if entry.get("position") else None
         if "point" not in entry:
             entry["point"] = snapshot.point
+            entry["fresh"] = True  # until a sync succeeds
             written = [item_.written for _, item_ in self._plans(item)]
             yield Rows(index, marker(written, snapshot.point), "snapshot")
         else:

@@ -1,6 +1,8 @@
 """Tables as Airbyte's destination-postgres 3.x makes them: four `_airbyte_*` columns, then the stream's own.
 
 Types are Airbyte's, except that numbers keep their precision: numeric(p,s) stays that, numeric without a scale too.
+A connector's fields, and times with a zone, have the types of the Parquet output (docs/connectors.md says where these
+differ): another type for the same field would be refused by every table that is there already.
 """
 
 from __future__ import annotations

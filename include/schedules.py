@@ -21,6 +21,6 @@ def speed() -> Any:
 
 
 def speed_deadline(pipeline: Pipeline) -> dt.timedelta:
-    """When somebody is told that a run is late: what readers were promised, and a minute for Airflow itself."""
+    """When somebody is told that a run, or what readers see, is late: what was promised, and a minute for Airflow."""
     assert pipeline.speed is not None
     return pipeline.speed.freshness + dt.timedelta(minutes=1)

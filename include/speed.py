@@ -6,6 +6,7 @@ as in the log's `_ab_cdc_*` columns.
 
 from __future__ import annotations
 
+import datetime as dt
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -38,15 +39,17 @@ def position(conn: Connection, connection: str) -> Position | None:
     return Position(row["epoch"], row["snapshot_lsn"], row["applied_lsn"], row["job_id"]) if row else None
 
 
-def note_source(conn: Connection, connection: str, lsn: int) -> None:
+def note_source(conn: Connection, connection: str, lsn: int, objective: dt.timedelta) -> None:
     """Remembers where the source stood: what the applied LSN is compared with to tell the lag.
 
-    A restored source stands further back than it did, and is believed.
+    A restored source stands further back than it did, and is believed. Beyond `objective` the lag is told as mode
+    `lagging`; it counts from the last time that somebody looked, so it grows while the lane stands still.
     """
     conn.execute(
-        "insert into lakehouse.source_positions as p (connection, lsn) values (%s, %s) on conflict (connection) "
-        "do update set lsn = excluded.lsn, read_at = clock_timestamp()",
-        [connection, lsn],
+        "insert into lakehouse.source_positions as p (connection, lsn, objective_seconds) values (%s, %s, %s) "
+        "on conflict (connection) do update set "
+        "lsn = excluded.lsn, objective_seconds = excluded.objective_seconds, read_at = clock_timestamp()",
+        [connection, lsn, objective.total_seconds()],
     )
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from airflow.sdk import get_current_context, task
 
-from include import connections, serving, source, speed
+from include import connections, schedules, serving, source, speed
 from include.connections import AIRBYTE, DREMIO, LEDGER
 from include.fold import Fold, Read, decide, from_xcom
 from include.publication import dataset_columns
@@ -52,7 +52,7 @@ def position(pipeline: Pipeline) -> Any:
         with connections.connect(pipeline.source_connection) as conn:
             lsn = speed.lsn_number(source.position_after(conn))
         with connections.connect(LEDGER) as conn:
-            speed.note_source(conn, pipeline.speed.connection, lsn)
+            speed.note_source(conn, pipeline.speed.connection, lsn, schedules.speed_deadline(pipeline))
         return lsn
 
     return read_position()

@@ -13,6 +13,7 @@ from include.fold import Fold
 from include.specs import pipeline as specs
 from include.specs.pipeline import Pipeline
 
+OBJECTIVE = dt.timedelta(seconds=75)
 LOG = """
 create table speed.orders (
     _airbyte_raw_id varchar, _airbyte_extracted_at timestamptz, _airbyte_meta jsonb, _airbyte_generation_id bigint,
@@ -125,16 +126,40 @@ def test_a_restored_source_begins_an_epoch_at_a_lower_position(log: ledger.Conne
 
 def test_status_says_how_a_view_stands(log: ledger.Connection) -> None:
     move(log, 30)
+    speed.note_source(log, "retail_cdc", 30, OBJECTIVE)
     speed.record(log, declared(), fold(20), 11, "run")
     (row,) = speed.status(log, "retail")
     assert (row["entity"], row["mode"], row["watermark"], row["applied_lsn"]) == ("orders", "unified", 20, 30)
-    speed.note_source(log, "retail_cdc", 90)
+    speed.note_source(log, "retail_cdc", 90, OBJECTIVE)
+    (row,) = speed.status(log, "retail")
+    assert (row["mode"], row["lag_bytes"]) == ("unified", 60), "behind, as the lane always is while it works"
+    log.execute("update lakehouse.applied_lsn set moved_at = moved_at - interval '76 seconds'")
     (row,) = speed.status(log, "retail")
     assert (row["mode"], row["lag_bytes"]) == ("lagging", 60)
-    speed.note_source(log, "retail_cdc", 40)
+    assert 76 <= row["lag_seconds"] < 136
+    speed.note_source(log, "retail_cdc", 40, OBJECTIVE)
     (row,) = speed.status(log, "retail")
     assert row["lag_bytes"] == 10, "a restored source stands further back"
     speed.record(log, declared(), fold(20, "batch", "the log did not come"), 12, "run")
     (row,) = speed.status(log, "retail")
     assert (row["mode"], row["reason"]) == ("batch", "the log did not come")
     assert speed.pins(log, "retail")["orders"].mode == "batch"
+
+
+def test_a_position_is_known_until_somebody_looked(log: ledger.Connection) -> None:
+    """A lane that stands still reads no position: that it had reached the last one says less every second."""
+    move(log, 30)
+    speed.record(log, declared(), fold(20), 11, "run")
+    (row,) = speed.status(log, "retail")
+    assert row["mode"] == "lagging", "nobody has said yet what is promised"
+    speed.note_source(log, "retail_cdc", 30, OBJECTIVE)
+    (row,) = speed.status(log, "retail")
+    assert row["mode"] == "unified"
+    log.execute("update lakehouse.source_positions set read_at = read_at - interval '76 seconds'")
+    (row,) = speed.status(log, "retail")
+    assert (row["mode"], row["lag_bytes"]) == ("lagging", 0)
+    assert 76 <= row["lag_seconds"] < 136
+    speed.note_source(log, "retail_cdc", 30, OBJECTIVE * 10)
+    log.execute("update lakehouse.source_positions set read_at = read_at - interval '76 seconds'")
+    (row,) = speed.status(log, "retail")
+    assert row["mode"] == "unified", "the promise is the lane's to make"

@@ -11,6 +11,13 @@ import pytest
 from include import ledger, upkeep_alerts
 from include.specs.reader import SpecError
 
+_MODE = "insert into lakehouse.serving_mode (entity, pipeline, connection, mode, watermark, epoch, reason) values"
+_LANE = (
+    "insert into lakehouse.applied_lsn (connection_id, connection, epoch, snapshot_lsn, applied_lsn, job_id) "
+    "values (gen_random_uuid(), 'retail_cdc', 1, 1, 9, 1);"
+    "insert into lakehouse.source_positions (connection, lsn, objective_seconds, read_at) "
+    "values ('retail_cdc', 9, 75, now() - interval '76 seconds')"
+)
 _SECTION = "insert into lakehouse.retention_sections (plan_id, rule, kind, status) values"
 # For each alert: what makes it fire, and what ends it.
 CASES = {
@@ -48,6 +55,15 @@ CASES = {
         "insert into lakehouse.mirror_objects (bucket, key, size, etag, sha256, copied_at) "
         "values ('lake', 'k', 1, 'e', 's', now() - interval '31 days')",
         "update lakehouse.mirror_objects set verified_at = now()",
+    ),
+    "speed_lane_behind": (
+        f"{_MODE} ('orders', 'retail', 'retail_cdc', 'unified', 1, 1, ''), "
+        f"('products', 'retail', 'retail_cdc', 'unified', 1, 1, ''); {_LANE}",
+        "update lakehouse.source_positions set read_at = now()",
+    ),
+    "serving_batch": (
+        f"{_MODE} ('orders', 'retail', 'retail_cdc', 'batch', 1, 1, 'the log did not come')",
+        "update lakehouse.serving_mode set mode = 'unified'",
     ),
 }
 

@@ -94,6 +94,16 @@ def record(conn: Connection, syncs: Sequence[Sync]) -> None:
         )
 
 
+def syncs(conn: Connection, connection_id: str, jobs: Sequence[int]) -> list[Sync]:
+    """What the ledger has of these jobs, oldest first."""
+    rows = conn.execute(
+        "select to_jsonb(l) - 'recorded_at' as sync from lakehouse.sync_ledger as l "
+        "where connection_id = %s and job_id = any(%s) order by job_id",
+        [connection_id, list(jobs)],
+    )
+    return [Sync(**row["sync"]) for row in rows]
+
+
 def succeeded_jobs(conn: Connection, pipeline: str, connection: str) -> list[int]:
     """Jobs whose bronze rows count, oldest first."""
     rows = conn.execute(

@@ -74,7 +74,10 @@ def _group_tasks(pipeline: Pipeline, group: Group) -> Any:
 
         @task(task_id="record", outlets=[assets.bronze(pipeline, group.name)])
         def record(lsn_before: str | None, facts: dict[str, Any]) -> list[dict[str, Any]]:
-            """Writes every finished job that the ledger lacks: a run that died between sync and record lost nothing."""
+            """Writes every finished job that the ledger lacks: a run that died between sync and record lost nothing.
+
+            Gives what the ledger has of them and of the run's own, which an earlier try may have written.
+            """
             lsn_after = _position_after(pipeline)
             with connections.connect(LEDGER) as conn:
                 jobs = AirbyteSyncHook(AIRBYTE).finished_jobs(
@@ -87,9 +90,11 @@ def _group_tasks(pipeline: Pipeline, group: Group) -> Any:
                     for job in jobs
                 ]
                 ledger.record(conn, rows)
-            for row in rows:
+                jobs_of_run = [*(row.job_id for row in rows), int(facts["job_id"])]
+                recorded = ledger.syncs(conn, facts["connection_id"], jobs_of_run)
+            for row in recorded:
                 print(f"job {row.job_id} {row.status}: {row.rows_committed} rows, {row.bytes_committed} bytes")
-            return [_facts(row) for row in rows]
+            return [_facts(row) for row in recorded]
 
         before = read_position()
         before >> sync

@@ -24,6 +24,10 @@ select coalesce((select applied_lsn >= %s from lakehouse.applied_lsn where conne
 """
 
 
+class NoReadError(Exception):
+    """A run that read the source has no position of it; the message names the group and what to clear."""
+
+
 class LogLimitError(Exception):
     """The change log outgrew its limits; the message says what to look at."""
 
@@ -110,13 +114,23 @@ def wait(pipeline: Pipeline, needed: Any) -> Any:
 
 
 def _reads(pipeline: Pipeline) -> dict[str, Read]:
-    """By stream, what the run read around its group's sync; nothing in a backfill without `resync`."""
-    ti, found = get_current_context()["ti"], dict[str, Read]()
+    """By captured stream, what the run read around its group's sync; nothing in a backfill.
+
+    Raises NoReadError for a group that has no read: taken for a backfill, the run would be green and fold nothing.
+    """
+    if is_backfill():
+        return {}
+    ti, found, captured = get_current_context()["ti"], dict[str, Read](), set(pipeline.cdc_streams)
     for group in pipeline.groups:
+        if not captured.intersection(group.streams):
+            continue
         facts = ti.xcom_pull(task_ids=f"ingest.{group.name}.record") or []
         own = [fact for fact in facts if fact["lsn_before"] and fact["lsn_after"]]
-        if is_backfill() or not own:
-            continue
+        if not own:
+            raise NoReadError(
+                f"no sync of group {group.name} has the source's positions before and after it. Clear the tasks of "
+                f"ingest.{group.name}: they sync again, and read them"
+            )
         newest = own[-1]
         read = Read(
             speed.lsn_number(newest["lsn_before"]), speed.lsn_number(newest["lsn_after"]), int(newest["job_id"])

@@ -18,7 +18,7 @@ from include.task_groups.turns import PATIENT, holding
 
 
 class SnapshotGoneError(Exception):
-    """The restored ledger pins snapshots that the lake no longer has; the message says how to go on."""
+    """The restored ledger pinned snapshots that the lake no longer has; the message says how to go on."""
 
 
 def fall_back(pipelines: list[Pipeline]) -> Any:
@@ -26,7 +26,8 @@ def fall_back(pipelines: list[Pipeline]) -> Any:
     def fall_back(planned: dict[str, Any]) -> list[str]:
         """Neither log nor slot can be trusted now: one publication to mode batch, and a new CDC snapshot is asked for.
 
-        A ledger that is older than the lake may pin snapshots that are gone; that is found before a view is served.
+        A ledger that is older than the lake may pin snapshots that are gone. Such a pin is given up, so that a run can
+        build the entity anew from bronze; the task fails and says so.
         """
         from lakehouse_providers.airbyte.hook import AirbyteSyncHook
         from lakehouse_providers.dremio.hook import DremioHook
@@ -52,12 +53,20 @@ def _fall_back(pipeline: Pipeline, run_sql: serving.Sql, client: Any, set_id: st
     # No batch run publishes at the same time what it has folded from the log that is gone.
     with upkeep.turn(_ledger, holder(), name=pipeline.name), _ledger() as conn:
         pins = speed.pins(conn, pipeline.name)
-        _check(run_sql, pins)
+        gone = _gone(run_sql, pins)
         for entity, pin in pins.items():
-            serving.publish(run_sql, _as_batch(entity, pin, reason), pin.snapshot_id)
+            if entity not in gone:
+                serving.publish(run_sql, _as_batch(entity, pin, reason), pin.snapshot_id)
         mark(conn, pipeline.name, reason)
+        unpin(conn, gone)
     if not client.rebuild(client.connection_id(pipeline.speed.connection)):
         print(f"clear the state of connection {pipeline.speed.connection} in Airbyte: it needs a new snapshot")
+    if gone:
+        raise SnapshotGoneError(
+            f"the restored ledger pinned what the lake has no more: {_listed(gone, pins)}. It is pinned no more; when "
+            "retail_speed has taken the new CDC snapshot, run retail_batch with full_rebuild: it builds silver from "
+            "bronze and publishes it"
+        )
     return [f"{entity}: batch, {reason}" for entity in sorted(pins)]
 
 
@@ -68,6 +77,11 @@ def mark(conn: Connection, pipeline: str, reason: str) -> None:
         "mode = 'batch', reason = %s where pipeline = %s",
         [reason, pipeline],
     )
+
+
+def unpin(conn: Connection, entities: list[str]) -> None:
+    """The next run starts from no snapshot, and builds these entities from all of bronze."""
+    conn.execute("delete from lakehouse.watermarks where entity = any(%s)", [entities])
 
 
 def _as_batch(entity: str, pin: Pin, reason: str) -> Fold:
@@ -85,15 +99,16 @@ def _as_batch(entity: str, pin: Pin, reason: str) -> Fold:
     )
 
 
-def _check(run_sql: serving.Sql, pins: dict[str, Pin]) -> None:
+def _gone(run_sql: serving.Sql, pins: dict[str, Pin]) -> list[str]:
+    """The entities whose pinned snapshot the lake does not have."""
     gone = []
     for entity, pin in sorted(pins.items()):
         name = quote((LAKE, "silver", entity)).replace("'", "''")
         rows = run_sql(f"SELECT snapshot_id FROM TABLE(table_snapshot('{name}'))")
         if pin.snapshot_id not in {int(row["snapshot_id"]) for row in rows}:
-            gone.append(f"{entity} (snapshot {pin.snapshot_id})")
-    if gone:
-        raise SnapshotGoneError(
-            f"the restored ledger pins what the lake has no more: {', '.join(gone)}. Run retail_batch with "
-            "full_rebuild: it builds silver from bronze and publishes it"
-        )
+            gone.append(entity)
+    return gone
+
+
+def _listed(gone: list[str], pins: dict[str, Pin]) -> str:
+    return ", ".join(f"{entity} (snapshot {pins[entity].snapshot_id})" for entity in gone)

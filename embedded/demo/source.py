@@ -27,6 +27,7 @@ import typer
 from psycopg import sql
 
 SCHEMA = "retail"
+TRAFFIC = ("demo", "traffic")  # how far the live traffic has come: the demo's own, in no schema that is replicated
 READER = "airbyte"  # the replication role: reads everything in the schema, owns nothing
 VERSION = 2  # of the loaded content; a change of any source_*.sql file raises it, so that old loads are replaced
 HERE = Path(__file__).parent
@@ -164,6 +165,7 @@ def _replace(conn: psycopg.Connection, scale: str, progress: Progress) -> int:
     conn.execute(sql.SQL("create schema if not exists {}").format(sql.Identifier(SCHEMA)))
     for table in TABLES:
         conn.execute(sql.SQL("drop table if exists {} cascade").format(_name(table)))
+    conn.execute(sql.SQL("drop table if exists {}").format(sql.Identifier(*TRAFFIC)))  # it begins anew
     conn.execute((HERE / "source_schema.sql").read_bytes())
     total = 0
     with stage(scale) as con:

@@ -4,7 +4,8 @@
 
 Most transactions are a basket: its order and its lines. Between them stand a corrected line, a cancelled basket (order
 and lines deleted), a new household's answer, a redeemed coupon and one that is taken back. Times of change are now;
-what was bought keeps its time of 2017. Stopped and started again it goes on where it was.
+what was bought keeps its time of 2017. Stopped and started again it goes on after the last basket: how many were
+replayed stands in the source, and commits with the basket, since a cancelled one leaves no row to tell it by.
 """
 
 from __future__ import annotations
@@ -18,10 +19,11 @@ from typing import Any
 import psycopg
 from psycopg import sql
 
-from embedded.demo.source import SCHEMA, SourceError, loaded_scale, stage
+from embedded.demo.source import SCHEMA, TRAFFIC, SourceError, loaded_scale, stage
 
 Row = dict[str, Any]
 Session = psycopg.Connection[Any]
+Basket = tuple[Row, list[Row], list[Row]]  # order, lines and redemptions of its household and day
 
 CORRECTIONS, CANCELLATIONS, TAKEN_BACK, ANSWERS = 0.15, 0.04, 0.02, 0.04  # per basket
 AGES = ("19-24", "25-34", "35-44", "45-54", "55-64", "65+")
@@ -59,8 +61,9 @@ class Traffic:
             scale = loaded_scale(session)
             if scale is None:
                 raise SourceError("no sample is loaded; run `make demo`, or `python -m embedded.demo.source load`")
-            for basket in _baskets(scale):
-                self._transact(session, chance, basket)
+            done = _replayed(session)
+            for number, basket in enumerate(_baskets(scale, done), start=done + 1):
+                self._transact(session, chance, basket, number)
                 now = time.monotonic()
                 if report is not None and now - told >= 5:
                     told = now
@@ -72,12 +75,13 @@ class Traffic:
                     time.sleep(ahead)
         return self.counts
 
-    def _transact(self, session: Session, chance: random.Random, basket: tuple[Row, list[Row], list[Row]]) -> None:
+    def _transact(self, session: Session, chance: random.Random, basket: Basket, number: int) -> None:
         order, lines, redemptions = basket
         with session.transaction():
             self.counts.inserted += _insert(session, "orders", [order])
             self.counts.inserted += _insert(session, "order_items", lines)
             self.counts.inserted += _insert(session, "coupon_redemptions", redemptions)
+            session.execute(_REMEMBER, [number])
         self.counts.transactions += 1
         if lines and chance.random() < CORRECTIONS:
             self._one(session, _CORRECT, [chance.randint(1, 99), chance.choice(lines)["order_item_id"]], "updated")
@@ -108,8 +112,23 @@ _CANCEL_LINES = b"delete from retail.order_items where order_id = %s"
 _CANCEL = b"delete from retail.orders where order_id = %s"
 
 
+_TABLE = sql.Identifier(*TRAFFIC)
+_REMEMBER = sql.SQL("update {} set baskets = %s").format(_TABLE)
+
+
+def _replayed(session: Session) -> int:
+    """How many baskets were replayed; makes the table that remembers it."""
+    with session.transaction():
+        session.execute(sql.SQL("create schema if not exists {}").format(sql.Identifier(TRAFFIC[0])))
+        session.execute(sql.SQL("create table if not exists {} (baskets bigint not null)").format(_TABLE))
+        row = session.execute(sql.SQL("select baskets from {}").format(_TABLE)).fetchone()
+        if row is None:
+            session.execute(sql.SQL("insert into {} values (0)").format(_TABLE))
+    return int(row[0]) if row else 0
+
+
 def _insert(session: Session, table: str, rows: list[Row]) -> int:
-    """Rows that are there already, from the last time, are left as they are."""
+    """Rows that are there already are left as they are."""
     if not rows:
         return 0
     names = list(rows[0])
@@ -126,25 +145,27 @@ def _insert(session: Session, table: str, rows: list[Row]) -> int:
         return cursor.rowcount
 
 
-def _baskets(scale: str) -> Iterator[tuple[Row, list[Row], list[Row]]]:
-    """Order, lines and redemptions of its household and day, by time of purchase."""
+def _baskets(scale: str, done: int) -> Iterator[Basket]:
+    """By time of purchase, without the first `done`; a day's redemptions come with its household's first basket."""
     with stage(scale, live=True) as con:
         redeemed: dict[tuple[Any, Any], list[Row]] = {}
         for row in _rows(con.execute("from stage_coupon_redemptions")):
             redeemed.setdefault((row["household_id"], row["redeemed_on"]), []).append(row)
         orders = list(_rows(con.execute("from stage_orders order by ordered_at, order_id")))
-        for start in range(0, len(orders), BATCH):
+        for order in orders[:done]:
+            redeemed.pop(_household_day(order), None)
+        for start in range(done, len(orders), BATCH):
             chosen = orders[start : start + BATCH]
             ids = ", ".join(str(int(order["order_id"])) for order in chosen)
             lines: dict[Any, list[Row]] = {}
             for row in _rows(con.execute(f"from stage_order_items where order_id in ({ids}) order by order_item_id")):
                 lines.setdefault(row["order_id"], []).append(row)
             for order in chosen:
-                yield (
-                    order,
-                    lines.get(order["order_id"], []),
-                    redeemed.pop((order["household_id"], order["ordered_at"].date()), []),
-                )
+                yield order, lines.get(order["order_id"], []), redeemed.pop(_household_day(order), [])
+
+
+def _household_day(order: Row) -> tuple[Any, Any]:
+    return order["household_id"], order["ordered_at"].date()
 
 
 def _rows(result: Any) -> Iterator[Row]:

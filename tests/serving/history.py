@@ -34,7 +34,8 @@ class History:
                 "from generate_series(1, 3) as n"
             )
             conn.execute(
-                "insert into retail.households (household_id, created_at, updated_at) values (1, now(), now())"
+                "insert into retail.households (household_id, created_at, updated_at) values (1, %(at)s, %(at)s)",
+                {"at": self.moment + dt.timedelta(seconds=1)},
             )
             row = self._row(conn, "households", (1,))
             lsn = self.lanes.remember(conn)
@@ -59,6 +60,22 @@ class History:
                 outer.execute("rollback")
             else:
                 self._commit(outer, watch, first)
+
+    def write(self, table: str, key: tuple[int, ...]) -> None:
+        """One row, in a transaction of its own."""
+        with self.lanes.source() as conn:
+            self._write(conn, self._stream(table), key)
+            self._commit(conn, conn, [Change(table, 0, self._lsn(conn), key, self._row(conn, table, key))])
+
+    def delete(self, table: str, key: tuple[int, ...]) -> None:
+        with self.lanes.source() as conn:
+            conn.execute(*self._where("delete from {} where {}", self._stream(table), key))
+            self._commit(conn, conn, [Change(table, 0, self._lsn(conn), key, None)])
+
+    def truncate(self, table: str) -> None:
+        with self.lanes.source() as conn:
+            conn.execute(sql.SQL("truncate {}").format(sql.Identifier("retail", table)))
+            self._commit(conn, conn, [Change(table, 0, self._lsn(conn), None, None)])
 
     def _commit(self, conn: Any, watch: Any, changes: list[Change]) -> None:
         conn.execute("commit")
@@ -107,9 +124,11 @@ class History:
         return sql.SQL(text).format(sql.Identifier("retail", stream.name), match), list(key)
 
     def _row(self, conn: Any, table: str, key: tuple[int, ...]) -> dict[str, Any]:
-        stream = next(s for s in self.lanes.streams if s.name == table)
-        row = conn.execute(*self._where("select * from {} where {}", stream, key)).fetchone()
+        row = conn.execute(*self._where("select * from {} where {}", self._stream(table), key)).fetchone()
         return dict(row)
+
+    def _stream(self, table: str) -> Any:
+        return next(s for s in self.lanes.streams if s.name == table)
 
     def _change_key(
         self, conn: Any, watch: Any, stream: Any, old: tuple[int, ...], new: tuple[int, ...], changes: list[Change]

@@ -13,7 +13,7 @@ import os
 import subprocess
 import threading
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from pathlib import Path
@@ -138,6 +138,9 @@ class Lanes:
     reached: list[str] = field(default_factory=list)
     reads: list[dict[str, folding.Read]] = field(default_factory=list)  # of the runs that ended
     traffic: Any = None
+    meanwhile: dict[str, Callable[[], None]] = field(default_factory=dict)  # by named point: what happens there, once
+    incremental: bool = False  # a sync delivers what is newer than the one before had, and not all rows
+    cursors: dict[str, dt.datetime] = field(default_factory=dict)
     kill_at: str | None = None
     kill_after: float = 2.0  # seconds into a dbt run
 
@@ -152,8 +155,9 @@ class Lanes:
         return psycopg.connect(self.source_dsn, row_factory=psycopg.rows.dict_row, autocommit=True)
 
     def point(self, name: str) -> None:
-        """A named place where the lane's process may die."""
+        """A named place where the lane's process may die, or others may do something."""
         self.reached.append(name)
+        self.meanwhile.pop(name, lambda: None)()
         if self.kill_at == name:
             self.kill_at = None
             raise Killed(name)
@@ -279,14 +283,19 @@ class Lanes:
 
     # --- batch lane -------------------------------------------------------------------------------------------------
 
-    def sync(self, stream: Stream, table: pa.Table | None = None) -> int:
-        """A cursor sync of a stream into bronze: here all rows each time, which a cursor at the start would give."""
+    def sync(self, stream: Stream) -> int:
+        """A cursor sync of a stream into bronze; without `incremental` all rows, as from a cursor at the start."""
         with self.source() as conn:
             names = DECLARED.get(stream.name) or tuple(speed_columns(conn, stream.name))
             listed = sql.SQL(", ").join(map(sql.Identifier, names))
+            since = self.cursors.get(stream.name, EPOCH) if self.incremental else EPOCH
             rows = conn.execute(
-                sql.SQL("select {} from {}").format(listed, sql.Identifier("retail", stream.name))
+                sql.SQL("select {} from {} where updated_at > %s").format(
+                    listed, sql.Identifier("retail", stream.name)
+                ),
+                [since],
             ).fetchall()
+        self.cursors[stream.name] = max([since, *(row["updated_at"] for row in rows)])
         self.job += 1
         count = len(rows)
         head = {

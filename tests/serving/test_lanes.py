@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from include import serving
@@ -100,3 +102,43 @@ def test_a_run_is_repeated_after_a_new_snapshot(unified):
         lanes.batch(reads=lanes.reads[0])
         lanes.check_silver()
         assert len(lanes.check()) == 3
+
+
+def _keys(lanes: Lanes, stream: str) -> set[Any]:
+    """The first key column of what readers see."""
+    key = next(s.key for s in lanes.streams if s.name == stream)[0]
+    return {row[key] for row in lanes.dremio.sql(f"select {key} from lakehouse.serving.{stream}")}
+
+
+def test_mode_batch_has_what_changed_while_the_run_before_synced(unified):
+    """The newest folded sync read the source later than silver's W, and no later sync delivers its rows again."""
+    lanes, history = unified, unified.traffic
+    lanes.incremental = True
+
+    def before_the_sync() -> None:
+        history.write("households", (90,))
+        history.write("households", (91,))
+        history.write("orders", (92,))
+
+    def after_the_sync() -> None:
+        history.delete("households", (91,))
+        history.truncate("orders")
+
+    lanes.meanwhile = {"after lsn_before": before_the_sync, "after the sync": after_the_sync}
+    lanes.batch()
+    lanes.check_silver()
+
+    history.write("households", (93,))
+    assert {fold.mode for fold in lanes.batch(patient=False).values()} == {"batch"}
+    assert {90, 93} <= _keys(lanes, "households")
+    assert 91 not in _keys(lanes, "households"), "the log knew that it was deleted"
+    assert 92 not in _keys(lanes, "orders"), "the log knew of the truncation"
+
+    # What is written anew after that is there: only the folded sync's own rows are held against the log.
+    history.write("households", (91,))
+    lanes.batch(patient=False)
+    assert {90, 91, 93} <= _keys(lanes, "households")
+
+    lanes.batch()
+    lanes.check_silver()
+    assert len(lanes.check()) == 3

@@ -19,6 +19,12 @@
   {{ return(fold is not none and fold.mode == 'unified') }}
 {%- endmacro %}
 
+{# The log has been folded before, and now it cannot be: cursor rows are merged into what it knew. #}
+{% macro is_fallen_back(stream) -%}
+  {%- set fold = fold_of(stream) -%}
+  {{ return(fold is not none and fold.mode == 'batch' and fold.watermark > 0) }}
+{%- endmacro %}
+
 {# Columns of the source that no model declares yet: they pass through, after the declared ones. #}
 {% macro extra_columns(stream) -%}
   {%- set fold = fold_of(stream) -%}
@@ -33,9 +39,10 @@
 {{ source('changes', stream ~ '__changes') }}
 {%- endmacro %}
 
-{# Rows of the log in bronze that count: of this epoch, at or below the position. #}
+{# Rows of the log in bronze that count: of this epoch; for a fold, which is exact there, at or below the position. #}
 {% macro counted_change(fold, alias='c') -%}
-{{ alias }}._epoch = {{ fold.epoch }} and {{ alias }}._ab_cdc_commit_lsn <= {{ fold.before }}
+{{ alias }}._epoch = {{ fold.epoch }}
+{%- if fold.mode == 'unified' %} and {{ alias }}._ab_cdc_commit_lsn <= {{ fold.before }}{% endif %}
 {%- endmacro %}
 
 {# Of the last truncation there; every epoch begins with one. #}
@@ -130,8 +137,8 @@
   {{ return(count) }}
 {%- endmacro %}
 
-{# Keys that are alive at the position. #}
-{% macro keys_in_log(stream, key) -%}
+{# Keys that are alive after the rows that count. `above`: only those that changed after that position. #}
+{% macro keys_in_log(stream, key, above=-1) -%}
   {%- set fold = fold_of(stream) -%}
   {%- set cut = last_truncation(stream, key, fold) -%}
             select {{ key | join(', ') }}
@@ -145,6 +152,7 @@
                 from {{ changes_of(stream) }} as c
                 where
                     {{ counted_change(fold) }} and c.{{ key[0] }} is not null
+                    and c._ab_cdc_commit_lsn > {{ above }}
                     and (c._ab_cdc_commit_lsn > {{ cut.commit }}
                         or (c._ab_cdc_commit_lsn = {{ cut.commit }} and c._ab_cdc_lsn > {{ cut.change }}))
             ) as v

@@ -14,15 +14,14 @@
   The last two are recomputed from all of their versions.
 
   `stream`: its changes are captured. In mode unified the log decides (macros/fold.sql). In mode batch, once the log has
-  been folded, only new cursor rows are merged: recomputing from cursor rows would let versions and deletes that only
-  the log knew come back.
+  been folded, only cursor rows that silver lacks are merged: recomputing from cursor rows would let versions and
+  deletes that only the log knew come back.
 #}
 {% macro newest_versions(bronze, key, cursor, business_time=none, recheck=none, whole=false, stream=none) -%}
-  {%- set fold = fold_of(stream) -%}
   {%- if is_unified(stream) -%}
     {{ folded_versions(stream, key, business_time, recheck) }}
-  {%- elif fold is not none and fold.watermark > 0 -%}
-    {{ fresh_newest_versions(bronze, key, cursor, fold.from_job) }}
+  {%- elif is_fallen_back(stream) -%}
+    {{ newer_than_silver(unfolded_rows(bronze, key, stream), key, cursor) }}
   {%- elif whole or not is_lake_built() -%}
     {{ all_newest_versions(bronze, key, cursor) }}
   {%- else -%}
@@ -34,7 +33,7 @@
       {%- if silver.is_idle -%}
     /* idle */
       {% endif -%}
-      {{ fresh_newest_versions(bronze, key, cursor, silver.newest) }}
+      {{ newer_than_silver(rows_above(bronze, silver.newest), key, cursor) }}
     {%- endif -%}
   {%- endif -%}
 {%- endmacro %}
@@ -115,14 +114,37 @@
     where _version = 1
 {%- endmacro %}
 
-{% macro fresh_newest_versions(bronze, key, cursor, newest) -%}
+{% macro rows_above(bronze, job) -%}
+select * from {{ bronze }} where _sync_id > {{ job }}
+{%- endmacro %}
+
+{#
+  Cursor rows that the pinned silver lacks: of the syncs above the folded one, and of that one, which read the source
+  later than the watermark where silver stands, the keys that the log changed in between and left alive. No later sync
+  delivers those again.
+#}
+{% macro unfolded_rows(bronze, key, stream) -%}
+  {%- set fold = fold_of(stream) -%}
+        {{ rows_above(bronze, fold.from_job) }}
+            union all
+            select f.*
+            from {{ bronze }} as f
+            inner join (
+            {{ keys_in_log(stream, key, above=fold.watermark) }}
+            ) as alive on {{ lake_key_matches(key, 'f', 'alive') }}
+            where f._sync_id = {{ fold.from_job }}
+{%- endmacro %}
+
+{# The newest of the given rows of each key, unless silver's own is newer. #}
+{% macro newer_than_silver(rows, key, cursor) -%}
     select v.*
     from (
         select
             b.*,
             {{ newest_first(key, cursor) }}
-        from {{ bronze }} as b
-        where b._sync_id > {{ newest }}
+        from (
+            {{ rows }}
+        ) as b
     ) as v
     left join {{ this }} as t on {{ lake_key_matches(key, 'v', 't') }}
     where v._version = 1 and (t.{{ key[0] }} is null or t.{{ cursor }} <= v.{{ cursor }})

@@ -19,7 +19,7 @@ from (
         ) as k) as bronze_keys
 ) as counted
 where counted.silver_rows <> counted.bronze_keys
-{%- if fold_of(stream) is not none and not is_unified(stream) and fold_of(stream).watermark > 0 %}
+{%- if is_fallen_back(stream) %}
     and 1 = 0  -- cursor rows do not know which keys the log has deleted
 {%- endif %}
 {% endtest %}

@@ -142,3 +142,26 @@ def test_mode_batch_has_what_changed_while_the_run_before_synced(unified):
     lanes.batch()
     lanes.check_silver()
     assert len(lanes.check()) == 3
+
+
+def test_a_backfill_in_mode_batch_moves_nothing_and_a_full_rebuild_is_refused(unified):
+    """Cursor rows know no interval and no whole of what the log has folded: nothing of bronze has expired."""
+    lanes, history = unified, unified.traffic
+    history.write("orders", (90,))
+    lanes.batch(patient=False)
+    before = lanes.dremio.content("lake.silver.orders", "order_id")
+    assert len(before) > 1
+
+    assert {fold.mode for fold in lanes.batch(backfill=True).values()} == {"batch"}
+    assert lanes.dremio.content("lake.silver.orders", "order_id") == before
+
+    history.write("orders", (91,))
+    folds = lanes.batch(patient=False)
+    before = lanes.dremio.content("lake.silver.orders", "order_id")
+    shrink = ("--vars", "{allow_shrink: true}")
+    done = lanes.build("run", "--select", "orders", *shrink, fold=folds, ok=False, full_rebuild="true")
+    assert "orders: a full rebuild needs the change log" in done["messages"]["model.lakehouse.orders"][1]
+    assert lanes.dremio.content("lake.silver.orders", "order_id") == before
+
+    lanes.batch()
+    lanes.check_silver()

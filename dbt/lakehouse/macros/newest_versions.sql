@@ -15,7 +15,7 @@
 
   `stream`: its changes are captured. In mode unified the log decides (macros/fold.sql). In mode batch, once the log has
   been folded, only cursor rows that silver lacks are merged: recomputing from cursor rows would let versions and
-  deletes that only the log knew come back.
+  deletes that only the log knew come back. A full rebuild is refused there (lake_merge).
 #}
 {% macro newest_versions(bronze, key, cursor, business_time=none, recheck=none, whole=false, stream=none) -%}
   {%- if is_unified(stream) -%}
@@ -121,10 +121,13 @@ select * from {{ bronze }} where _sync_id > {{ job }}
 {#
   Cursor rows that the pinned silver lacks: of the syncs above the folded one, and of that one, which read the source
   later than the watermark where silver stands, the keys that the log changed in between and left alive. No later sync
-  delivers those again.
+  delivers those again. None in a backfill: it moves nothing, and what it would recompute, cursor rows do not know.
 #}
 {% macro unfolded_rows(bronze, key, stream) -%}
   {%- set fold = fold_of(stream) -%}
+  {%- if is_backfill() -%}
+        select * from {{ bronze }} where 1 = 0
+  {%- else -%}
         {{ rows_above(bronze, fold.from_job) }}
             union all
             select f.*
@@ -133,6 +136,7 @@ select * from {{ bronze }} where _sync_id > {{ job }}
             {{ keys_in_log(stream, key, above=fold.watermark) }}
             ) as alive on {{ lake_key_matches(key, 'f', 'alive') }}
             where f._sync_id = {{ fold.from_job }}
+  {%- endif -%}
 {%- endmacro %}
 
 {# The newest of the given rows of each key, unless silver's own is newer. #}

@@ -44,11 +44,18 @@
 {#
   Why the staged rows may not be applied; none when they may. A backfill or rebuild is a function of all bronze: where
   retention has removed the files of keys that silver still has, it would quietly do less than it says, or lose them.
+  A stream that fell back to cursor rows stages no interval and no whole, so nothing is missing there: a backfill leaves
+  silver as it is, a rebuild would lose what only the log knew.
 #}
 {% macro lake_missing_in_bronze(target_relation, tmp, key) -%}
   {%- set business_time = config.meta_get('business_time') -%}
   {%- set whole = is_full_rebuild() -%}
-  {%- if whole and is_unified(config.meta_get('changes')) -%}
+  {%- set stream = config.meta_get('changes') -%}
+  {%- if whole and is_fallen_back(stream) -%}
+    {{ return(model.name ~ ': a full rebuild needs the change log, and this run is in mode batch: its cursor rows know '
+      ~ 'neither deletes nor all versions. Silver stays as it is. Mend the speed lane (docs/runbooks/speed.md), then run '
+      ~ 'the full rebuild again, not as a backfill') }}
+  {%- elif is_fallen_back(stream) or (whole and is_unified(stream)) -%}
     {{ return(none) }}
   {%- endif -%}
   {%- if (whole and not var('allow_shrink')) or (not whole and is_backfill() and business_time) -%}

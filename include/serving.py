@@ -9,7 +9,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from include.fold import Fold, FoldError
+from include.fold import Fold, FoldError, Pin
 from include.paths import DBT_MANIFEST
 from include.publication import LAKE, SPACE, PublicationError, head_snapshot_sql, quote
 from include.specs.pipeline import Stream
@@ -119,10 +119,24 @@ def prepare(run_sql: Sql, stream: Stream, fold: Fold, declared: Sequence[str]) -
     if fold.pinned_snapshot is not None:
         roll_back(run_sql, (LAKE, "silver", stream.name), fold.pinned_snapshot)
     if fold.mode != "unified":
-        return fold
+        if fold.pinned_snapshot is None:
+            return fold
+        return replace(fold, extra=passed_through(run_sql, stream.name, fold.pinned_snapshot, declared))
     names = prepare_changes(run_sql, stream)
     slice_changes(run_sql, stream, fold)
     return replace(fold, extra=tuple(name for name in names if name not in declared))
+
+
+def passed_through(run_sql: Sql, stream: str, snapshot_id: int, declared: Sequence[str]) -> tuple[str, ...]:
+    """The source's columns that silver has at a snapshot and no model declares: folds of the log brought them."""
+    table = f"{quote((LAKE, 'silver', stream))} AT SNAPSHOT '{int(snapshot_id)}'"
+    # Always one row, so that its names are known: the table itself may have got more columns since that snapshot.
+    row = run_sql(
+        "SELECT s.* FROM (SELECT 1 AS _one) AS o "
+        f"LEFT JOIN (SELECT *, 1 AS _one FROM {table} LIMIT 0) AS s ON o._one = s._one"
+    )[0]
+    names = _columns(run_sql, changes_table(stream))
+    return tuple(name for name in names if name in row and name not in declared and not name.startswith("_"))
 
 
 def roll_back(run_sql: Sql, table: tuple[str, ...], snapshot_id: int) -> None:
@@ -176,6 +190,24 @@ def publish(run_sql: Sql, fold: Fold, snapshot_id: int, manifest: Path = DBT_MAN
     for kind in ("batch", "speed") if fold.mode == "unified" else ("batch",):
         text = select(fold, kind, snapshot_id, manifest)
         run_sql(f"CREATE OR REPLACE VIEW {quote(view_path(fold.stream, kind))} AS {text}")
+
+
+def fall_back(run_sql: Sql, entity: str, pin: Pin, declared: Sequence[str], reason: str) -> None:
+    """Shows an entity's pinned silver alone, in mode batch: what the log says cannot be trusted."""
+    fold = Fold(
+        stream=entity,
+        mode="batch",
+        watermark=pin.watermark,
+        before=pin.watermark,
+        after=pin.watermark,
+        epoch=pin.epoch,
+        from_job=pin.job,
+        job=pin.job,
+        pinned_snapshot=pin.snapshot_id,
+        reason=reason,
+        extra=passed_through(run_sql, entity, pin.snapshot_id, declared),
+    )
+    publish(run_sql, fold, pin.snapshot_id)
 
 
 def make_folder(run_sql: Sql) -> None:

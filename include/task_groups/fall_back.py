@@ -8,9 +8,9 @@ from airflow.sdk import task
 
 from include import connections, serving, speed, upkeep
 from include.connections import AIRBYTE, DREMIO, LEDGER
-from include.fold import Fold, Pin
+from include.fold import Pin
 from include.ledger import Connection
-from include.publication import LAKE, quote
+from include.publication import LAKE, dataset_columns, quote
 from include.specs.pipeline import Pipeline
 from include.task_groups.backup import POOL
 from include.task_groups.run import holder
@@ -56,7 +56,7 @@ def _fall_back(pipeline: Pipeline, run_sql: serving.Sql, client: Any, set_id: st
         gone = _gone(run_sql, pins)
         for entity, pin in pins.items():
             if entity not in gone:
-                serving.publish(run_sql, _as_batch(entity, pin, reason), pin.snapshot_id)
+                serving.fall_back(run_sql, entity, pin, dataset_columns(pipeline.name, entity), reason)
         mark(conn, pipeline.name, reason)
         unpin(conn, gone)
     if not client.rebuild(client.connection_id(pipeline.speed.connection)):
@@ -82,21 +82,6 @@ def mark(conn: Connection, pipeline: str, reason: str) -> None:
 def unpin(conn: Connection, entities: list[str]) -> None:
     """The next run starts from no snapshot, and builds these entities from all of bronze."""
     conn.execute("delete from lakehouse.watermarks where entity = any(%s)", [entities])
-
-
-def _as_batch(entity: str, pin: Pin, reason: str) -> Fold:
-    return Fold(
-        stream=entity,
-        mode="batch",
-        watermark=pin.watermark,
-        before=pin.watermark,
-        after=pin.watermark,
-        epoch=pin.epoch,
-        from_job=pin.job,
-        job=pin.job,
-        pinned_snapshot=pin.snapshot_id,
-        reason=reason,
-    )
 
 
 def _gone(run_sql: serving.Sql, pins: dict[str, Pin]) -> list[str]:

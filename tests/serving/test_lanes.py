@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from include import serving
+from include import serving, speed
 from include.fold import FoldError
 from tests.serving.history import History
-from tests.serving.lanes import Killed, Lanes
+from tests.serving.lanes import DECLARED, Killed, Lanes
 
 
 @pytest.fixture
@@ -57,6 +57,14 @@ def test_a_day_of_both_lanes(unified):
     assert len(lanes.check()) == 3
 
 
+def _after_falling_back(lanes: Lanes) -> list[dict[str, Any]]:
+    """What readers see of the households after databases were restored."""
+    with lanes.connect() as conn:
+        pin = speed.pins(conn, lanes.pipeline.name)["households"]
+    serving.fall_back(lanes.dremio.sql, "households", pin, DECLARED["households"], "restored")
+    return lanes.dremio.sql("select * from lakehouse.serving.households order by 1")
+
+
 def test_a_new_column_appears_and_a_changed_type_stops_the_stream(unified):
     lanes, history = unified, unified.traffic
     with lanes.source() as conn:
@@ -66,9 +74,25 @@ def test_a_new_column_appears_and_a_changed_type_stops_the_stream(unified):
     for _ in range(6):
         history.transact()
     lanes.capture()
+
+    # Falling back shows what is pinned, also when a run has died that had given silver the new column.
+    lanes.kill_at = "after silver"
+    with pytest.raises(Killed):
+        lanes.batch()
+    assert "loyalty_tier" not in _after_falling_back(lanes)[0]
+
     assert lanes.batch()["households"].extra == ("loyalty_tier",)
     lanes.check_silver()
     assert "households" in lanes.check()
+
+    # Readers keep the column while the log cannot be trusted, or does not come.
+    tiers = [
+        row["loyalty_tier"] for row in lanes.dremio.sql("select * from lakehouse.serving.households_batch order by 1")
+    ]
+    assert any(tiers)
+    assert [row["loyalty_tier"] for row in _after_falling_back(lanes)] == tiers
+    assert lanes.batch(patient=False)["households"].extra == ("loyalty_tier",)
+    assert any(row["loyalty_tier"] for row in lanes.dremio.sql("select * from lakehouse.serving.households"))
 
     with lanes.connect() as conn:
         conn.execute("drop view speed.households_latest")

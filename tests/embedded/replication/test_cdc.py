@@ -285,6 +285,39 @@ def test_what_no_type_can_carry_is_null_and_noted(capture: Capture) -> None:
     assert [change["field"] for change in changes] == ["n", "d"]
 
 
+def test_partitions_that_come_and_go(capture: Capture) -> None:
+    run = capture.source.run
+    run("create table shop.parts (id int primary key, n int) partition by range (id)")
+    run("create table shop.parts_0 partition of shop.parts for values from (0) to (100)")
+    run("insert into shop.parts values (1), (2)")
+    capture.publish("parts")
+    run("alter publication speed set (publish_via_partition_root = true)")
+    capture.connect(stream("parts"))
+    capture.sync()
+
+    def joined() -> list[str]:
+        job = capture.sync()
+        return [line for line in capture.server.log_lines(job["jobId"]) if "joined and has rows" in line]
+
+    run("create table shop.parts_1 partition of shop.parts for values from (100) to (200)")
+    assert joined() == []
+    run("insert into shop.parts values (101)")
+    assert joined() == []
+    capture.assert_exact("parts")
+
+    run("create table shop.filled (id int primary key, n int)")
+    run("insert into shop.filled values (201)")
+    run("alter table shop.parts attach partition shop.filled for values from (200) to (300)")
+    (line,) = joined()
+    assert "partition shop.filled joined" in line
+    assert joined() == []
+    run("alter table shop.parts detach partition shop.filled")
+    assert "lost 1 of its partitions" in capture.refuse()
+    capture.rebuild()
+    capture.sync()
+    capture.assert_exact("parts")
+
+
 def test_a_huge_transaction_waits_on_disk(capture: Capture) -> None:
     capture.source.run("create table shop.big (id int primary key, pad varchar(400))")
     capture.publish("big")

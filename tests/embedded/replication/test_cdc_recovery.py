@@ -214,6 +214,27 @@ def test_rewritten_tables_are_read_anew(shop: Capture) -> None:
     shop.assert_exact("orders", "items")
 
 
+def test_a_partition_that_joins_in_the_middle_of_a_snapshot_is_read(shop: Capture) -> None:
+    """Also one that is older than those which were read already; and one that was read must stay."""
+    run = shop.source.run
+    run("create table shop.items_low (id bigint primary key, note varchar(300))")
+    run("insert into shop.items_low values (-1, 'low')")
+    run("drop table shop.items_a")
+    run("create table shop.items_a partition of shop.items for values from (0) to (5000)")
+    run("drop table shop.items_b")
+    run("create table shop.items_b partition of shop.items default")
+    run("insert into shop.items values (1, 'a'), (9000, 'b')")
+    shop.connect(stream("items"))
+    crash(shop, "mid_range")
+    run("alter table shop.items attach partition shop.items_low for values from (-1000) to (0)")
+    shop.sync()
+    shop.assert_exact("items")
+    shop.rebuild()
+    crash(shop, "mid_range")
+    run("drop table shop.items_low")
+    assert "lost 1 of its partitions" in shop.refuse()
+
+
 def test_a_lost_position_is_never_passed_over(shop: Capture) -> None:
     first = shop.sync()
     shop.drop_slot()

@@ -20,6 +20,7 @@ from embedded.replication import changes
 from embedded.replication.failures import SyncError
 from embedded.replication.pipeline import Job, Log
 from embedded.replication.postgres import stream
+from embedded.replication.postgres.cdc import partitions
 from embedded.replication.postgres.cdc.lsn import parse_lsn
 from embedded.replication.postgres.cdc.pgoutput import CDC_FIELDS
 from embedded.replication.postgres.cdc.wal import ReplicationConnection
@@ -30,7 +31,7 @@ from embedded.replication.protocol import session_name
 from embedded.replication.records import arrow_type
 
 _LEAVES = """
-select n.nspname as namespace, c.relname as name, pg_relation_filenode(c.oid)::bigint as file,
+select c.oid::bigint as oid, n.nspname as namespace, c.relname as name, pg_relation_filenode(c.oid)::bigint as file,
        pg_relation_size(c.oid) / current_setting('block_size')::int as blocks
   from pg_class c join pg_namespace n on n.oid = c.relnamespace
  where c.relkind = 'r' and (c.oid = %(oid)s or c.oid in (select relid from pg_partition_tree(%(oid)s) where isleaf))
@@ -81,12 +82,17 @@ class InitialSnapshot:
         self._snapshot.__exit__(None, None, None)
         self._slot.close()
 
+    def leaves(self, item: changes.Stream[Table], label: str, known: list[int]) -> list[dict[str, Any]]:
+        """The tables that hold the rows, in the order to read them in: the known ones as before, then what joined."""
+        found = self._snapshot.catalogue.execute(_LEAVES, {"oid": item.table.oid}).fetchall()
+        by_oid = {int(leaf["oid"]): leaf for leaf in found}
+        return [by_oid[oid] for oid in partitions.together(label, known, list(by_oid))]
+
     def read(
-        self, item: changes.Stream[Table], point: int, done: Position | None
+        self, item: changes.Stream[Table], leaves: list[dict[str, Any]], point: int, done: Position | None
     ) -> Iterator[tuple[pa.RecordBatch | None, Position]]:
         """The rows of one stream after position `done`: batches, and None with a position where a range is complete."""
         query = stream.build(item.table, item.columns, None, None, decimal_as_double(self._job))
-        leaves = self._snapshot.catalogue.execute(_LEAVES, {"oid": item.table.oid}).fetchall()
         names = [f"{leaf['namespace']}.{leaf['name']}" for leaf in leaves]
         begin = names.index(done.relation) if done and done.relation in names else 0
         if done and done.relation not in names:

@@ -34,6 +34,7 @@ from embedded.replication.pipeline import (
     StreamEnd,
 )
 from embedded.replication.postgres import types
+from embedded.replication.postgres.cdc import partitions
 from embedded.replication.postgres.cdc import slot as slots
 from embedded.replication.postgres.cdc.initial import InitialSnapshot, Position, marker
 from embedded.replication.postgres.cdc.lsn import format_lsn, parse_lsn
@@ -142,6 +143,7 @@ class ChangeReader:
         oids = [item.table.oid for item in self._items]
         rows = self._db.execute(_ORIGINS, [self._options.publication, oids]).fetchall()
         now = {row["oid"]: row["membership"] for row in rows}
+        leaves = partitions.leaves(self._db, oids)
         known, kept = self._state["streams"], {}
         for stream, item in zip(self._selection, self._items, strict=True):
             entry = known.get(stream.label)
@@ -151,9 +153,23 @@ class ChangeReader:
                 what = "left the publication and came back" if same else "is another table now"
                 message = f"Stream {stream.label} {what}: changes may have been missed. {slots.REBUILD}"
                 raise SyncError("source", "config_error", message)
-            kept[stream.label] = entry or origin
+            kept[stream.label] = self._with_leaves(stream.label, entry or origin, leaves[item.table.oid])
         # What is no longer copied is forgotten: if it comes back, it begins with a snapshot again.
         self._state["streams"] = kept
+
+    def _with_leaves(self, label: str, entry: State, leaves: list[partitions.Leaf]) -> State:
+        """The entry with the leaves of now: one that came with rows is told, for the log does not have those."""
+        now = [leaf.oid for leaf in leaves]
+        known = entry.get("leaves", now)
+        together = partitions.together(label, known, now)
+        for leaf in leaves:
+            if entry.get("complete") and leaf.filled and leaf.oid not in known:
+                self._log(
+                    "warn",
+                    f"stream {label}: partition {leaf.name} joined and has rows. The log has those written since then;"
+                    f" if it had rows when it was attached, they are missing. {slots.REBUILD}",
+                )
+        return {**entry, "leaves": together}
 
     def _describe(self, item: changes.Stream[Table]) -> SourceStream:
         fields = [
@@ -206,6 +222,8 @@ class ChangeReader:
     def _initial_stream(self, snapshot: InitialSnapshot, index: int, entry: State) -> Iterator[Event]:
         stream, item = self._selection[index], self._items[index]
         done = Position(**entry["position"]) if entry.get("position") else None
+        leaves = snapshot.leaves(item, stream.label, entry["leaves"] if "point" in entry else [])
+        entry["leaves"] = [int(leaf["oid"]) for leaf in leaves]
         if "point" not in entry:
             entry["point"] = snapshot.point
             entry["fresh"] = True  # until a sync succeeds
@@ -213,7 +231,7 @@ class ChangeReader:
             yield Rows(index, marker(written, snapshot.point), "snapshot")
         else:
             self._log("info", f"stream {stream.label}: the snapshot goes on after {done or 'its beginning'}")
-        for batch, position in snapshot.read(item, entry["point"], done):
+        for batch, position in snapshot.read(item, leaves, entry["point"], done):
             if batch is not None:
                 yield Rows(index, batch)
                 continue

@@ -380,7 +380,7 @@ class Lanes:
             decided = folding.decide(stream.name, reads.get(stream.name), log, pins.get(stream.name), waited)
             folds[stream.name] = serving.prepare(self.run_sql, stream, decided, DECLARED[stream.name])
         self.point("after the slices")
-        interval = {
+        interval: dict[str, Any] = {
             "run_mode": "backfill",
             "interval_start": "2017-01-01T00:00:00Z",
             "interval_end": "2017-01-03T00:00:00Z",

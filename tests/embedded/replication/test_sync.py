@@ -9,6 +9,7 @@ from typing import Any
 import psycopg
 import pyarrow as pa
 import pytest
+from psycopg.conninfo import make_conninfo
 
 from tests.embedded.replication.harness import Bench, append, incremental, overwrite, until
 
@@ -165,8 +166,8 @@ def test_a_row_committed_late_is_found_in_any_zone(bench: Bench, type_: str, sta
     bench.source.run(f"create table shop.t (id int primary key, c {type_})")
     connection = bench.connect(incremental("t", "c"))
     info = bench.source.db.info
-    options = {"password": info.password, "options": f"-c timezone={zone}"}
-    with psycopg.connect(info.dsn, **options) as late, psycopg.connect(info.dsn, **options, autocommit=True) as other:
+    dsn = make_conninfo(info.dsn, password=info.password, options=f"-c timezone={zone}")
+    with psycopg.connect(dsn) as late, psycopg.connect(dsn, autocommit=True) as other:
         late.execute(f"insert into shop.t values (1, {stamp})")
         other.execute(f"insert into shop.t values (2, clock_timestamp()::{type_})")
         first = bench.server.sync(connection)

@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 
 from embedded.replication.failures import SyncError
 from embedded.replication.postgres.cdc import values
-from embedded.replication.postgres.cdc.values import NULL, UNCHANGED, Bools, Buffer, Cells, Ints
+from embedded.replication.postgres.cdc.values import NULL, UNCHANGED, Bools, Buffer, Bytes, Cells, Ints
 from embedded.replication.postgres.cdc.wal import HEADER
 from embedded.replication.records import arrow_type
 
@@ -176,15 +176,16 @@ class _Block:
 
     buffer: Buffer
     at: Ints
-    kinds: Ints
+    kinds: Bytes
     relations: Ints
     ends: Ints
     stamps: Ints
 
     def part(self, begin: int, end: int) -> _Block:
         here = slice(begin, end)
-        columns = (self.at, self.kinds, self.relations, self.ends, self.stamps)
-        return _Block(self.buffer, *(column[here] for column in columns))
+        return _Block(
+            self.buffer, self.at[here], self.kinds[here], self.relations[here], self.ends[here], self.stamps[here]
+        )
 
     def touched(self) -> list[int]:
         """The relations that have rows or truncations here."""

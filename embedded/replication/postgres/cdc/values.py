@@ -22,6 +22,7 @@ from embedded.replication.records import arrow_type
 
 Ints = np.ndarray[Any, np.dtype[np.int64]]
 Bools = np.ndarray[Any, np.dtype[np.bool_]]
+Bytes = np.ndarray[Any, np.dtype[np.uint8]]
 NULL, TEXT, BINARY, UNCHANGED = 0x6E, 0x74, 0x62, 0x75
 
 _DAYS_2000 = 10_957
@@ -48,7 +49,7 @@ class Buffer:
 class Cells:
     """One column of many rows: how each value was sent (n null, t text, b binary, u unchanged), where, how long."""
 
-    kinds: np.ndarray[Any, np.dtype[np.uint8]]
+    kinds: Bytes
     starts: Ints
     lengths: Ints
 

@@ -33,7 +33,7 @@ class Instance:
         return self.xcoms.get(task_ids)
 
 
-def context(run_type: str = "scheduled", **xcoms: Any) -> Any:
+def context(xcoms: dict[str, Any], run_type: str = "scheduled") -> Any:
     dag_run = SimpleNamespace(run_id="run-1", run_type=SimpleNamespace(value=run_type))
     return set_current_context({"dag_run": dag_run, "ti": Instance(xcoms)})  # type: ignore[typeddict-item]
 
@@ -71,12 +71,12 @@ def record(pipeline: Pipeline) -> Callable[..., list[dict[str, Any]]]:
 
 def test_a_second_try_gives_what_the_first_has_written(retail: Pipeline, connection: str) -> None:
     facts, task = run(operator(connection), {}), record(retail)
-    with context():
+    with context({}):
         (first,) = task("0/10", facts)
         (second,) = task("0/10", facts)
     assert (first["job_id"], first["lsn_before"]) == (facts["job_id"], "0/10")
     assert second == first, "the positions too are those of the first try"
-    with context(**{"ingest.sales.record": [second]}):
+    with context({"ingest.sales.record": [second]}):
         reads = speed._reads(retail)
     assert {read.job for read in reads.values()} == {facts["job_id"]}
     assert {"orders", "order_items"} <= set(reads)
@@ -86,9 +86,9 @@ def test_a_run_that_has_lost_its_read_is_no_backfill() -> None:
     retail = specs.load("retail")
     positions = {"lsn_before": "0/10", "lsn_after": "0/20", "job_id": 7}
     recorded = {f"ingest.{group.name}.record": [positions] for group in retail.groups if group.name != "promotions"}
-    with context(**recorded):
+    with context(recorded):
         assert set(speed._reads(retail)) >= {stream.name for stream in retail.cdc_streams}
-    with context(**{**recorded, "ingest.sales.record": []}), pytest.raises(speed.NoReadError, match=r"ingest\.sales"):
+    with context({**recorded, "ingest.sales.record": []}), pytest.raises(speed.NoReadError, match=r"ingest\.sales"):
         speed._reads(retail)
-    with context("backfill"):
+    with context({}, "backfill"):
         assert speed._reads(retail) == {}

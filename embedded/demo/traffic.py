@@ -121,10 +121,29 @@ def _replayed(session: Session) -> int:
     with session.transaction():
         session.execute(sql.SQL("create schema if not exists {}").format(sql.Identifier(TRAFFIC[0])))
         session.execute(sql.SQL("create table if not exists {} (baskets bigint not null)").format(_TABLE))
+        _keep_private(session)
         row = session.execute(sql.SQL("select baskets from {}").format(_TABLE)).fetchone()
         if row is None:
             session.execute(sql.SQL("insert into {} values (0)").format(_TABLE))
     return int(row[0]) if row else 0
+
+
+_GRANTEES = """
+select distinct pg_get_userbyid(x.grantee) as name
+from (
+    select nspacl, nspowner from pg_namespace where nspname = %s
+    union all select relacl, relowner from pg_class where oid = %s::regclass
+) as made (acl, owner) cross join aclexplode(made.acl) as x
+where x.grantee <> made.owner and x.grantee <> 0
+"""
+
+
+def _keep_private(session: Session) -> None:
+    """Whoever may read what the owner makes later (a default privilege) means the retailer's tables, not this one."""
+    for (name,) in session.execute(_GRANTEES, [TRAFFIC[0], ".".join(TRAFFIC)]).fetchall():
+        role = sql.Identifier(name)
+        session.execute(sql.SQL("revoke all on schema {} from {}").format(sql.Identifier(TRAFFIC[0]), role))
+        session.execute(sql.SQL("revoke all on table {} from {}").format(_TABLE, role))
 
 
 def _insert(session: Session, table: str, rows: list[Row]) -> int:

@@ -69,3 +69,23 @@ def test_stopped_after_any_basket_it_goes_on_with_the_next(source_postgres):
         Traffic(dsn, rate=1_000_000).run(seconds=0)
         first = conn.execute("select order_id from retail.orders order by updated_at desc limit 1").fetchone()
     assert first == bought[0], "a source that is loaded anew has had no traffic"
+
+
+def test_nobody_is_given_the_table_that_remembers(source_postgres):
+    """The platform's policy lets roles read what the owner makes later; an undeclared grant would be drift."""
+    dsn = source_postgres.dsn("retail")
+    anew(dsn)
+    with psycopg.connect(dsn, autocommit=True) as conn:
+        conn.execute("drop schema if exists demo cascade")
+        conn.execute("alter default privileges grant select on tables to airbyte")
+        conn.execute("alter default privileges grant usage on schemas to airbyte")
+        try:
+            Traffic(dsn, rate=1_000_000).run(seconds=0)
+            granted = conn.execute(
+                "select has_schema_privilege('airbyte', 'demo', 'usage'), "
+                "has_table_privilege('airbyte', 'demo.traffic', 'select')"
+            ).fetchone()
+        finally:
+            conn.execute("alter default privileges revoke select on tables from airbyte")
+            conn.execute("alter default privileges revoke usage on schemas from airbyte")
+    assert granted == (False, False)

@@ -1,8 +1,9 @@
 """The serving rule as an executable model: two lanes, their crashes, and readers that read in several instants.
 
 Checked on every read in mode unified: what the reader got is the source's table at the LSN `S` that it read. Checked on
-every publication in that mode: the published silver is the source's table at `W`. A *mutant* leaves out or swaps one
-step of the rule; tests show that each of them is caught, and so that the histories can find such mistakes.
+every publication in that mode: the published silver is the source's table at `W`; on those in mode batch: silver lacks no
+version that cursor syncs delivered, but what the log knows to be gone. A *mutant* leaves out or swaps one step of the
+rule; tests show that each of them is caught, and so that the histories can find such mistakes.
 
 What runs is chosen from outside (`Choices`): a seeded random generator, or Hypothesis, which shrinks what it finds.
 """
@@ -133,6 +134,7 @@ class Lakehouse:
         self.slices: dict[str, dict[tuple[int, int, Key | None, int], Change]] = {name: {} for name in self.names}
         self.jobs, self.cursor = 0, dict.fromkeys(self.names, -1)
         self.silver: list[Table | None] = [{}]
+        self.heads = dict.fromkeys(self.names, 0)  # the newest snapshot of each entity, also of a run that died
         self.silver_has_column = False
         self.views = dict.fromkeys(self.names, View("batch", 0, 0))
         self.ledger = {name: (View("batch", 0, 0), 0) for name in self.names}  # pinned view, newest folded job
@@ -312,6 +314,8 @@ class Lakehouse:
     def start_run(self) -> None:
         if self.run is None:
             self.run = Run(list(_steps(self.mutant)))
+            if self.mutant == "swap_fold":
+                self.run.entities = list(self.names)  # what fold would have left to publish
 
     def repeat_run(self) -> None:
         """Somebody clears a run of before from its wait on: what it read stays as it was."""
@@ -400,6 +404,8 @@ class Lakehouse:
         """The log up to `lsn_after` goes to bronze; sliced again after a crash, it is the same."""
         if run.timed_out:
             return True
+        if self.mutant == "swap_wait":
+            run.epoch = self.epoch  # which the wait would have read
         for entity in self.names:
             # The epoch of the wait: a snapshot since then makes the rows of an earlier, failed attempt visible.
             for c in self._visible(entity, run.after, run.epoch):
@@ -411,7 +417,8 @@ class Lakehouse:
         self.silver_has_column = self.silver_has_column or self.has_column or run.backfill is None
         for entity in self.names:
             view, job = self.ledger[entity]
-            pinned = dict(self.silver[view.snapshot] or {})
+            base = self.heads[entity] if self.mutant == "no_roll_back" else view.snapshot
+            pinned = dict(self.silver[base] or {})
             run.folded[entity] = self._fold_entity(run, entity, view, job, pinned)
         run.entities = list(self.names)
         if self.mutant == "prune_before_publish":
@@ -428,7 +435,9 @@ class Lakehouse:
             if self.mutant == "backfill_moves_w":
                 mark = self.lsn
         elif run.timed_out:
+            pinned = self._with_folded_sync(entity, job, view, pinned)
             folded = self._with_cursor_rows(entity, job, run.job, pinned, set())
+            self._check_cursor_rows(entity, run.job, view, folded)
             mode, mark = "batch", view.watermark
         else:
             since = self._since(view, epoch)
@@ -445,6 +454,7 @@ class Lakehouse:
         if self.mutant == "fold_drops_new_column":
             folded = {k: (row[0], None) for k, row in folded.items()}
         self.silver.append(folded)
+        self.heads[entity] = len(self.silver) - 1
         return View(mode, len(self.silver) - 1, mark, epoch, view.read if run.backfill is not None else run.after)
 
     def _since(self, view: View, epoch: int) -> int:
@@ -458,6 +468,30 @@ class Lakehouse:
             if name == entity and job < number <= newest and None not in later:
                 folded.update({k: row for k, row in rows.items() if k not in later})
         return folded
+
+    def _with_folded_sync(self, entity: str, job: int, view: View, pinned: Table) -> Table:
+        """Rows of the newest folded sync, which read the source after `W`, of keys that the log then left alive."""
+        alive: Table = {}
+        for c in sorted(self.slices[entity].values(), key=lambda c: c.order):
+            if c.epoch == view.epoch and c.commit > view.watermark:
+                self._apply(alive, c)
+        folded = dict(pinned)
+        for number, name, rows in self.bronze:
+            if name == entity and number == job and self.mutant != "folded_sync_left_out":
+                newer = {k: r for k, r in rows.items() if k in alive and (k not in folded or folded[k][0] <= r[0])}
+                folded.update(newer)
+        return folded
+
+    def _check_cursor_rows(self, entity: str, newest: int, view: View, folded: Table) -> None:
+        """Mode batch lacks no version of bronze but those that the log knows to be gone."""
+        if self.hardships:  # positions of a restored source are those of other rows
+            return
+        gone = [c for c in self.slices[entity].values() if c.epoch == view.epoch and c.row is None]
+        for number, name, rows in self.bronze:
+            for key, row in rows.items() if name == entity and number <= newest else ():
+                deleted = max((c.commit for c in gone if c.key in (None, key)), default=-1)
+                if row[0] > deleted and (key not in folded or folded[key][0] < row[0]):
+                    raise ViolationError(f"mode batch lacks {entity} {key}: {row} of sync {number}")
 
     def _apply(self, table: Table, change: Change) -> None:
         if change.key is None:
@@ -484,7 +518,7 @@ class Lakehouse:
         if not run.entities:
             return True
         entity = run.entities.pop()
-        view = run.folded.get(entity) or View("unified", self.ledger[entity][0].snapshot, run.before, run.epoch)
+        view = run.folded.get(entity) or self._unfolded(run, self.ledger[entity][0])
         if self.mutant == "two_replacements" and self.views[entity].watermark != view.watermark:
             self.views[entity] = self.views[entity]._replace(watermark=view.watermark, mode=view.mode)
             run.entities.append(entity)
@@ -493,6 +527,10 @@ class Lakehouse:
         self._check_silver(entity, view)
         self._count(f"published {view.mode}")
         return not run.entities
+
+    def _unfolded(self, run: Run, old: View) -> View:
+        """What is published before it is folded: the silver of before under the new W."""
+        return old if run.timed_out else View("unified", old.snapshot, run.before, run.epoch, run.after)
 
     def _source_at(self, epoch: int, position: int) -> Mapping[str, Table]:
         history = self.captured[epoch]

@@ -29,6 +29,7 @@ MUTANTS = (
     "change_lsn_is_the_clock", "two_scans", "two_replacements", "prune_at_once", "fold_drops_new_column",
     "backfill_moves_w", "backfill_from_cursor_rows",
     "snapshot_without_truncation", "slot_without_snapshot", "epoch_of_rows_ignored", "fold_over_gap",
+    "no_roll_back", "folded_sync_left_out",
     # Every adjacent swap of steps but the harmless one.
     "swap_sync", "swap_read_after", "swap_wait", "swap_slice", "swap_fold", "swap_publish",
 )  # fmt: skip

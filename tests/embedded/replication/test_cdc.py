@@ -318,6 +318,27 @@ def test_partitions_that_come_and_go(capture: Capture) -> None:
     capture.assert_exact("parts")
 
 
+def test_generated_columns_are_captured_where_they_are_published(capture: Capture) -> None:
+    run = capture.source.run
+    kinds = "stored int generated always as (id * 2) stored, virtual int generated always as (id * 3) virtual"
+    run(f"create table shop.made (id int primary key, {kinds})")
+    run("insert into shop.made values (1)")
+    capture.publish("made")
+    capture.connect(stream("made"))
+    message = capture.refuse()
+    assert "leaves out the generated columns stored, virtual of shop.made: select other fields" in message
+    assert 'ALTER PUBLICATION "speed" SET (publish_generated_columns = stored)' in message
+    run("alter publication speed set (publish_generated_columns = stored)")
+    assert "leaves out the generated columns virtual of shop.made" in capture.refuse()
+    fields = [{"fieldPath": [name]} for name in ("id", "stored")]
+    streams = {"streams": [stream("made", selectedFields=fields)]}
+    capture.server.call("PATCH", f"/connections/{capture.connection}", json={"configurations": streams})
+    capture.sync()
+    run("insert into shop.made values (2)")
+    capture.sync()
+    assert capture.speed.table("made") == [{"id": 1, "stored": 2}, {"id": 2, "stored": 4}]
+
+
 def test_a_huge_transaction_waits_on_disk(capture: Capture) -> None:
     capture.source.run("create table shop.big (id int primary key, pad varchar(400))")
     capture.publish("big")

@@ -40,8 +40,10 @@ select p.puballtables as everything, p.pubinsert and p.pubupdate and p.pubdelete
   from pg_publication p where p.pubname = %s
 """
 _TABLES = """
-select schemaname as namespace, tablename as name, rowfilter is not null as filtered, attnames::text[] as columns
-  from pg_publication_tables where pubname = %s
+select schemaname as namespace, tablename as name, rowfilter is not null as filtered, attnames::text[] as columns,
+       array(select a.attname::text from pg_attribute a join pg_class c on c.oid = a.attrelid
+              where c.relnamespace = n.oid and c.relname = tablename and a.attgenerated <> '') as generated
+  from pg_publication_tables join pg_namespace n on n.nspname = schemaname where pubname = %s
 """
 
 
@@ -199,6 +201,13 @@ def _check_published(
         raise _config(f"Publication {name} lacks {stream.label}. Run: ALTER PUBLICATION {quoted} ADD TABLE {full}")
     wanted = {field.source for field in stream.fields}
     hidden = [column.name for column in table.columns if column.name in wanted and column.name not in item["columns"]]
+    generated = [name for name in hidden if name in item["generated"]]
+    if generated:
+        raise _config(
+            f"Publication {name} leaves out the generated columns {', '.join(generated)} of {stream.label}: select"
+            f" other fields. From PostgreSQL 18 on, stored ones are published by: ALTER PUBLICATION {quoted} SET"
+            " (publish_generated_columns = stored)"
+        )
     if item["filtered"] or hidden:
         what = f"leaves out the columns {', '.join(hidden)}" if hidden else "filters the rows"
         advice = "publish the whole table, or select other fields"

@@ -1,9 +1,9 @@
 """The serving rule as an executable model: two lanes, their crashes, and readers that read in several instants.
 
 Checked on every read in mode unified: what the reader got is the source's table at the LSN `S` that it read. Checked on
-every publication in that mode: the published silver is the source's table at `W`; on those in mode batch: silver lacks no
-version that cursor syncs delivered, but what the log knows to be gone. A *mutant* leaves out or swaps one step of the
-rule; tests show that each of them is caught, and so that the histories can find such mistakes.
+every publication in that mode: the published silver is the source's table at `W`; in mode batch: it lacks no version
+that cursor syncs delivered, but what the log knows to be gone. A *mutant* leaves out or swaps one step of the rule;
+tests show that each of them is caught, and so that the histories can find such mistakes.
 
 What runs is chosen from outside (`Choices`): a seeded random generator, or Hypothesis, which shrinks what it finds.
 """

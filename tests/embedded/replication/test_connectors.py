@@ -514,7 +514,8 @@ def test_a_token_that_check_or_discover_changed_is_kept(bench: Place, tmp_path: 
 
 def test_a_token_that_was_changed_stays_out_of_the_log(bench: Place, tmp_path: Path) -> None:
     configuration = scripted.configuration(tmp_path, [scripted.stream("a", IDS)], [])
-    steps = [{"say": rotated(configuration, "a-newer-secret")}, {"raw": "my key is a-newer-secret\n"}]
+    message = json.dumps(rotated(configuration, "a-newer-secret"))  # as text: no secret of the first configuration
+    steps = [{"raw": f"{message}\n"}, {"raw": "my key is a-newer-secret\n"}]
     job = bench.server.sync(connect(bench, {**configuration, "runs": [steps]}, incremental("a")))
     lines = bench.server.log_lines(job["jobId"])
     assert any("my key is" in line for line in lines)

@@ -94,7 +94,7 @@ def decide(stream: str, read: Read | None, log: Position | None, pin: Pin | None
     same = pin is not None and log is not None and pin.epoch == log.epoch
     if same and read is not None and pin is not None and _is_published(read, pin):
         base["read"] = pin.read
-        return _unmoved(base, None, pin, "a newer run was published")
+        return _unmoved(base, None, pin, "")
     if read is None or log is None or waited:
         return _unmoved(base, read, pin, waited)
     # Below its newest snapshot the log may have a gap: no position there can be exact.
@@ -137,9 +137,13 @@ def _check_not_set_back(stream: str, read: Read, pin: Pin) -> None:
 
 
 def _unmoved(base: dict[str, Any], read: Read | None, pin: Pin | None, waited: str) -> Fold:
-    """W stays where it is: a backfill of a unified entity as of W, or cursor rows only."""
+    """W stays where it is: a backfill of a unified entity as of W, or cursor rows only.
+
+    What moves nothing of a published entity leaves its mode, and the reason that was given for it.
+    """
     unified = read is None and pin is not None and pin.mode == "unified"
-    reason = "" if unified else (waited or "there is no snapshot of change data capture yet")
+    kept = read is None and pin is not None
+    reason = "" if kept else (waited or "there is no snapshot of change data capture yet")
     watermark = pin.watermark if pin else 0
     return Fold(
         mode="unified" if unified else "batch",

@@ -201,7 +201,8 @@ def record(conn: Connection, pipeline: Pipeline, fold: Fold, snapshot_id: int, d
         values (%(entity)s, %(pipeline)s, %(connection)s, %(mode)s, %(watermark)s, %(epoch)s, %(reason)s)
         on conflict (entity) do update set
             since = case when m.mode = excluded.mode then m.since else clock_timestamp() end,
-            mode = excluded.mode, watermark = excluded.watermark, epoch = excluded.epoch, reason = excluded.reason
+            mode = excluded.mode, watermark = excluded.watermark, epoch = excluded.epoch,
+            reason = case when excluded.mode = 'batch' and excluded.reason = '' then m.reason else excluded.reason end
         """,
         values,
     )

@@ -144,6 +144,9 @@ def test_status_says_how_a_view_stands(log: ledger.Connection) -> None:
     (row,) = speed.status(log, "retail")
     assert (row["mode"], row["reason"]) == ("batch", "the log did not come")
     assert speed.pins(log, "retail")["orders"].mode == "batch"
+    speed.record(log, declared(), fold(20, "batch"), 13, "a backfill")
+    (row,) = speed.status(log, "retail")
+    assert row["reason"] == "the log did not come", "what moves nothing gives no other reason"
 
 
 def test_a_position_is_known_until_somebody_looked(log: ledger.Connection) -> None:

@@ -6,6 +6,7 @@ import datetime as dt
 from typing import Any
 
 from airflow.sdk import PokeReturnValue, get_current_context, task
+from airflow.sdk.exceptions import AirflowFailException
 
 from include import connections, ledger
 from include.connections import LEDGER
@@ -38,8 +39,11 @@ def hold(pipeline: str) -> int:
         return ledger.hold_lease(conn, pipeline, holder(), SETTINGS.lease_seconds)
 
 
-class OvertakenError(Exception):
-    """Another run held the lease since this one decided what to build; the message says from where to clear it."""
+class OvertakenError(AirflowFailException):
+    """Another run held the lease since this one decided what to build; the message says from where to clear it.
+
+    Another try would find the same, so there is none.
+    """
 
 
 def decide_turn(pipeline: str) -> int:

@@ -84,6 +84,9 @@ def decide(stream: str, read: Read | None, log: Position | None, pin: Pin | None
 
     Raises FoldError when the log or the source fell behind what was published of the same epoch.
     """
+    same = pin is not None and log is not None and pin.epoch == log.epoch
+    if same and pin is not None and read is not None and _is_published(read, pin):
+        read = None  # it moves nothing either
     base: dict[str, Any] = {
         "stream": stream,
         "from_job": pin.job if pin else 0,
@@ -91,10 +94,6 @@ def decide(stream: str, read: Read | None, log: Position | None, pin: Pin | None
         "read": read.after if read else (pin.read if pin else 0),
         "pinned_snapshot": pin.snapshot_id if pin else None,
     }
-    same = pin is not None and log is not None and pin.epoch == log.epoch
-    if same and read is not None and pin is not None and _is_published(read, pin):
-        base["read"] = pin.read
-        return _unmoved(base, None, pin, "")
     if read is None or log is None or waited:
         return _unmoved(base, read, pin, waited)
     # Below its newest snapshot the log may have a gap: no position there can be exact.
@@ -141,8 +140,8 @@ def _unmoved(base: dict[str, Any], read: Read | None, pin: Pin | None, waited: s
 
     What moves nothing of a published entity leaves its mode, and the reason that was given for it.
     """
-    unified = read is None and pin is not None and pin.mode == "unified"
-    kept = read is None and pin is not None
+    kept = pin if read is None else None
+    unified = kept is not None and kept.mode == "unified"
     reason = "" if kept else (waited or "there is no snapshot of change data capture yet")
     watermark = pin.watermark if pin else 0
     return Fold(
